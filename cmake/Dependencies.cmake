@@ -1,0 +1,32 @@
+# Where the foreign libraries come from. tools/bootstrap puts Arrow and DuckDB into ETL_DEPS_DIR; the rest is Debian's.
+if(DEFINED ENV{ETL_DEPS_DIR})
+  set(ETL_DEPS_DIR $ENV{ETL_DEPS_DIR})
+else()
+  set(ETL_DEPS_DIR ${CMAKE_SOURCE_DIR}/build/deps)
+endif()
+if(NOT EXISTS ${ETL_DEPS_DIR}/arrow/include/arrow/api.h)
+  message(FATAL_ERROR "Arrow is not in ${ETL_DEPS_DIR}: run tools/bootstrap (or `make build`) first")
+endif()
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(PostgreSQL REQUIRED)
+find_package(OpenSSL 3 REQUIRED)
+find_package(SQLite3 REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(GTest REQUIRED)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+
+file(GLOB ETL_ARROW_LIBRARY ${ETL_DEPS_DIR}/arrow/lib/libarrow.so.*)
+add_library(etl_arrow SHARED IMPORTED)
+set_target_properties(etl_arrow PROPERTIES IMPORTED_LOCATION ${ETL_ARROW_LIBRARY}
+  INTERFACE_INCLUDE_DIRECTORIES ${ETL_DEPS_DIR}/arrow/include)
+
+file(GLOB ETL_DUCKDB_ARCHIVES ${ETL_DEPS_DIR}/duckdb/lib/*.a)
+add_library(etl_duckdb INTERFACE)
+target_include_directories(etl_duckdb SYSTEM INTERFACE ${ETL_DEPS_DIR}/duckdb)
+target_link_libraries(etl_duckdb INTERFACE -Wl,--start-group ${ETL_DUCKDB_ARCHIVES} -Wl,--end-group Threads::Threads ${CMAKE_DL_LIBS})
