@@ -17,12 +17,15 @@ TEST(Status, KeepsKindAndCodeUnderContext) {
   EXPECT_EQ(PartsOf(seen).what, "pipeline shop: slot was invalidated");
 }
 
-TEST(Status, ForeignErrorsAreInternal) { EXPECT_EQ(KindOf(Status::Invalid("x")), ErrorKind::kInternal); }
+TEST(Status, ForeignErrorsAreInternal) {
+  EXPECT_EQ(KindOf(Status::Invalid("x")), ErrorKind::kInternal);
+}
 
 TEST(ByteReader, ReadsBigEndianAndFailsPastTheEnd) {
-  ByteReader reader(std::string_view("\x01\x02\x00\x00\x00\x07"
-                                     "ab\0c",
-                                     10));
+  ByteReader reader(
+      std::string_view("\x01\x02\x00\x00\x00\x07"
+                       "ab\0c",
+                       10));
   EXPECT_EQ(reader.U16(), 0x0102);
   EXPECT_EQ(reader.U32(), 7u);
   EXPECT_EQ(reader.CString(), "ab");

@@ -7,11 +7,13 @@
 
 namespace etl {
 
-/// Reads big-endian fields from bytes that come from outside. A read past the end returns zero or an empty view and
-/// sets `failed()`, which the caller looks at once after a group of reads. Never allocates.
+/// Reads big-endian fields from bytes that come from outside. A read past the end returns zero or
+/// an empty view and sets `failed()`, which the caller looks at once after a group of reads. Never
+/// allocates.
 class ByteReader {
  public:
-  explicit ByteReader(std::string_view bytes) : at_(bytes.data()), end_(bytes.data() + bytes.size()) {}
+  explicit ByteReader(std::string_view bytes)
+      : at_(bytes.data()), end_(bytes.data() + bytes.size()) {}
 
   uint8_t U8() { return Read<uint8_t>(); }
   uint16_t U16() { return Read<uint16_t>(); }

@@ -11,7 +11,8 @@ using Instant = std::chrono::time_point<std::chrono::steady_clock, std::chrono::
 using Duration = std::chrono::nanoseconds;
 inline constexpr Instant kNever = Instant::max();
 
-/// Wall-clock time: microseconds since 1970-01-01 UTC. Only shown and measured, never used for order.
+/// Wall-clock time: microseconds since 1970-01-01 UTC. Only shown and measured, never used for
+/// order.
 using UnixMicros = int64_t;
 
 /// Where time comes from; passed in, so that the simulator can own it. Safe from any thread.

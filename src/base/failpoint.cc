@@ -53,7 +53,8 @@ void FailpointHit(const char* name) {
   if (found == Points().end()) return;
   Point& point = found->second;
   if (point.pause) {
-    const timespec pause{.tv_sec = point.argument / 1000, .tv_nsec = point.argument % 1000 * 1000000};
+    const timespec pause{.tv_sec = point.argument / 1000,
+                         .tv_nsec = point.argument % 1000 * 1000000};
     nanosleep(&pause, nullptr);
     return;
   }

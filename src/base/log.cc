@@ -60,7 +60,8 @@ void ConfigureLog(LogLevel level, LogFormat format) {
 }
 
 bool ParseLogLevel(std::string_view text, LogLevel* level) {
-  for (LogLevel candidate : {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarn, LogLevel::kError}) {
+  for (LogLevel candidate :
+       {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarn, LogLevel::kError}) {
     if (text == LevelName(candidate)) {
       *level = candidate;
       return true;
@@ -73,14 +74,17 @@ void Log(LogLevel level, std::string_view message, std::initializer_list<LogFiel
   if (!Logger().should_log(SpdlogLevel(level))) return;
   std::string line;
   if (g_format == LogFormat::kJson) {
-    line = fmt::format(R"({{"time":"{}","level":"{}","message":{})", FormatUtc(SystemClock().WallNow()),
-                       LevelName(level), JsonQuote(message));
-    for (const LogField& field : fields) line += fmt::format(",{}:{}", JsonQuote(field.key), JsonQuote(field.value));
+    line = fmt::format(R"({{"time":"{}","level":"{}","message":{})",
+                       FormatUtc(SystemClock().WallNow()), LevelName(level), JsonQuote(message));
+    for (const LogField& field : fields)
+      line += fmt::format(",{}:{}", JsonQuote(field.key), JsonQuote(field.value));
     line += "}";
   } else {
-    line = fmt::format("{} {:<5} {}", FormatUtc(SystemClock().WallNow()), LevelName(level), EscapeControl(message));
+    line = fmt::format("{} {:<5} {}", FormatUtc(SystemClock().WallNow()), LevelName(level),
+                       EscapeControl(message));
     for (const LogField& field : fields) {
-      line += fmt::format(" {}={}", field.key, NeedsQuotes(field.value) ? JsonQuote(field.value) : field.value);
+      line += fmt::format(" {}={}", field.key,
+                          NeedsQuotes(field.value) ? JsonQuote(field.value) : field.value);
     }
   }
   Logger().log(SpdlogLevel(level), "{}", line);

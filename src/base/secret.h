@@ -5,7 +5,8 @@
 
 namespace etl {
 
-/// A password, key or token: wiped when it ends, movable but not copyable, without any way to print it.
+/// A password, key or token: wiped when it ends, movable but not copyable, without any way to print
+/// it.
 class Secret {
  public:
   Secret() = default;

@@ -22,7 +22,8 @@ class ErrorDetail : public arrow::StatusDetail {
 
 const ErrorDetail* DetailOf(const Status& status) {
   const auto& detail = status.detail();
-  if (detail == nullptr || std::string_view(detail->type_id()) != ErrorDetail::kTypeId) return nullptr;
+  if (detail == nullptr || std::string_view(detail->type_id()) != ErrorDetail::kTypeId)
+    return nullptr;
   return static_cast<const ErrorDetail*>(detail.get());
 }
 
@@ -52,7 +53,10 @@ Status MakeError(ErrorKind kind, ErrorParts parts) {
 }
 
 Status MakeError(ErrorKind kind, std::string_view code, std::string what, std::string remedy) {
-  return MakeError(kind, ErrorParts{.code = std::string(code), .what = std::move(what), .why = {}, .safe = {},
+  return MakeError(kind, ErrorParts{.code = std::string(code),
+                                    .what = std::move(what),
+                                    .why = {},
+                                    .safe = {},
                                     .remedy = std::move(remedy)});
 }
 
@@ -63,7 +67,10 @@ ErrorKind KindOf(const Status& status) {
 
 ErrorParts PartsOf(const Status& status) {
   if (const ErrorDetail* detail = DetailOf(status)) return detail->parts();
-  return ErrorParts{.code = "ETL-X001", .what = status.ToString(), .why = {}, .safe = {},
+  return ErrorParts{.code = "ETL-X001",
+                    .what = status.ToString(),
+                    .why = {},
+                    .safe = {},
                     .remedy = "this is a bug: please report it with the log"};
 }
 

@@ -58,11 +58,11 @@ std::string ErrorLine(const Status& status);
 
 #define ETL_CONCAT_INNER(a, b) a##b
 #define ETL_CONCAT(a, b) ETL_CONCAT_INNER(a, b)
-#define ETL_RETURN_IF_ERROR(expr)            \
-  do {                                       \
-    ::etl::Status etl_status_ = (expr);      \
-    if (!etl_status_.ok()) [[unlikely]]      \
-      return etl_status_;                    \
+#define ETL_RETURN_IF_ERROR(expr)       \
+  do {                                  \
+    ::etl::Status etl_status_ = (expr); \
+    if (!etl_status_.ok()) [[unlikely]] \
+      return etl_status_;               \
   } while (false)
 #define ETL_ASSIGN_OR_RETURN_INNER(result, lhs, expr) \
   auto&& result = (expr);                             \

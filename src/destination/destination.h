@@ -24,7 +24,8 @@ struct StartOptions {
   Mode mode = Mode::kMirror;
 };
 
-/// Written once, before the first segment: which history the positions belong to. `position` is the slot's confirmed one.
+/// Written once, before the first segment: which history the positions belong to. `position` is the
+/// slot's confirmed one.
 struct NewHistory {
   SourceIdentity identity;
   uint32_t timeline = 0;
@@ -35,22 +36,23 @@ struct NewHistory {
 /// What Advance found done since the last call.
 struct Progress {
   bool worked = false;
-  Lsn durable;                            ///< boundary stored at the destination; cumulative
+  Lsn durable;  ///< boundary stored at the destination; cumulative
   struct ChunkDone {
     TableId table;
     uint32_t generation = 1;
     uint32_t chunk = 0;
   };
-  std::vector<ChunkDone> chunks;          ///< stored as done
-  std::vector<FoldResult> folds;          ///< answers to FoldRequests
-  std::vector<TableStop> stopped;         ///< tables the destination could not go on with, and set aside (stored)
-  Instant by = kNever;                    ///< call again by then even without new deliveries
+  std::vector<ChunkDone> chunks;  ///< stored as done
+  std::vector<FoldResult> folds;  ///< answers to FoldRequests
+  std::vector<TableStop>
+      stopped;          ///< tables the destination could not go on with, and set aside (stored)
+  Instant by = kNever;  ///< call again by then even without new deliveries
 };
 
 /// One finding of a check.
 struct ProbeFinding {
   enum class Severity : uint8_t { kOk, kWarn, kFail } severity = Severity::kOk;
-  std::string id;      ///< D20 …
+  std::string id;  ///< D20 …
   std::string what;
   std::string why;
   std::string remedy;
@@ -62,24 +64,26 @@ struct ReadOptions {
   std::function<Status(const std::shared_ptr<arrow::RecordBatch>&)> on_batch;
 };
 
-/// The destination contract (architecture, section 6): takes deliveries in order from one producer, stores data and position
-/// together, and tells what is durable. Owned and called by the writer thread only, one destination object a pipeline.
+/// The destination contract (architecture, section 6): takes deliveries in order from one producer,
+/// stores data and position together, and tells what is durable. Owned and called by the writer
+/// thread only, one destination object a pipeline.
 ///
-/// It never sees a row object, a socket of PostgreSQL or another destination. Everything may be replayed after a failure:
-/// what counts is what Start reports.
+/// It never sees a row object, a socket of PostgreSQL or another destination. Everything may be
+/// replayed after a failure: what counts is what Start reports.
 class Destination {
  public:
   virtual ~Destination() = default;
 
   /// Connects, validates, and reports what is stored for this pipeline.
   virtual Result<Checkpoint> Start(const StartOptions& options) = 0;
-  /// Stores the identity and first position of a pipeline that has none, or (after a resync was asked for) replaces them:
-  /// every table then needs a new copy.
+  /// Stores the identity and first position of a pipeline that has none, or (after a resync was
+  /// asked for) replaces them: every table then needs a new copy.
   virtual Status BeginHistory(const NewHistory& history) = 0;
   /// Stores a changed timeline.
   virtual Status SetTimeline(uint32_t timeline) = 0;
 
-  /// Whether Accept may be called now. While it may not, commits gather at the reader and batches grow by themselves.
+  /// Whether Accept may be called now. While it may not, commits gather at the reader and batches
+  /// grow by themselves.
   virtual bool Ready(Instant now) const = 0;
   /// Takes ownership, in order. Call only while Ready. Errors of earlier work come from Advance.
   virtual Status Accept(Delivery delivery) = 0;
@@ -90,7 +94,8 @@ class Destination {
   /// The stored rows of a table at the stored position, for verify. Callable between Advance calls.
   virtual Status Read(const ReadOptions& options) = 0;
 
-  /// Drains what was accepted until `deadline`, abandons the rest, closes what was opened. The last call.
+  /// Drains what was accepted until `deadline`, abandons the rest, closes what was opened. The last
+  /// call.
   virtual Status Shutdown(Instant deadline) = 0;
 };
 

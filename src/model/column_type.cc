@@ -33,7 +33,8 @@ std::shared_ptr<arrow::DataType> ArrowTypeOf(const ColumnType& type) {
     }
     case TypeKind::kStruct: {
       arrow::FieldVector fields;
-      for (const ColumnType::Field& field : type.fields) fields.push_back(ArrowFieldOf(field.name, *field.type));
+      for (const ColumnType::Field& field : type.fields)
+        fields.push_back(ArrowFieldOf(field.name, *field.type));
       return arrow::struct_(std::move(fields));
     }
     case TypeKind::kNumericText:
@@ -50,9 +51,11 @@ std::shared_ptr<arrow::DataType> ArrowTypeOf(const ColumnType& type) {
 std::shared_ptr<arrow::Field> ArrowFieldOf(const std::string& name, const ColumnType& type) {
   std::shared_ptr<const arrow::KeyValueMetadata> metadata;
   if (type.kind == TypeKind::kUuid) {
-    metadata = arrow::key_value_metadata({"ARROW:extension:name", "ARROW:extension:metadata"}, {"arrow.uuid", ""});
+    metadata = arrow::key_value_metadata({"ARROW:extension:name", "ARROW:extension:metadata"},
+                                         {"arrow.uuid", ""});
   } else if (type.kind == TypeKind::kJson || type.kind == TypeKind::kJsonb) {
-    metadata = arrow::key_value_metadata({"ARROW:extension:name", "ARROW:extension:metadata"}, {"arrow.json", ""});
+    metadata = arrow::key_value_metadata({"ARROW:extension:name", "ARROW:extension:metadata"},
+                                         {"arrow.json", ""});
   }
   return arrow::field(name, ArrowTypeOf(type), /*nullable=*/true, metadata);
 }

@@ -21,8 +21,8 @@ std::string FormatLsn(Lsn lsn);
 std::optional<Lsn> ParseLsn(std::string_view text);
 
 /// The place of one change: a total order, the same on every delivery (correctness rule 1.1).
-/// `commit` is the start of the commit record; `ordinal` is 2·i for the i-th row message of the transaction and
-/// 2·i+1 for the insert half of a key change.
+/// `commit` is the start of the commit record; `ordinal` is 2·i for the i-th row message of the
+/// transaction and 2·i+1 for the insert half of a key change.
 struct Position {
   Lsn commit;
   uint64_t ordinal = 0;

@@ -8,7 +8,10 @@ namespace {
 using Json = nlohmann::json;
 
 Json TypeToJson(const ColumnType& type) {
-  Json json{{"kind", static_cast<int>(type.kind)}, {"oid", type.oid}, {"typmod", type.typmod}, {"name", type.name}};
+  Json json{{"kind", static_cast<int>(type.kind)},
+            {"oid", type.oid},
+            {"typmod", type.typmod},
+            {"name", type.name}};
   if (type.kind == TypeKind::kDecimal) {
     json["precision"] = type.precision;
     json["scale"] = type.scale;
@@ -103,7 +106,8 @@ Result<TableSchemaPtr> SchemaFromJson(std::string_view text) {
     }
     return schema;
   } catch (const Json::exception& error) {
-    return MakeError(ErrorKind::kInternal, "ETL-R103", std::string("stored schema cannot be read: ") + error.what());
+    return MakeError(ErrorKind::kInternal, "ETL-R103",
+                     std::string("stored schema cannot be read: ") + error.what());
   }
 }
 

@@ -23,8 +23,8 @@ enum class Identity : uint8_t {
 struct Column {
   int16_t attnum = 0;  ///< identity of the column through renames
   std::string name;
-  ColumnTypePtr type;      ///< of the stored value; kText for a hashed column
-  bool hashed = false;     ///< stores the hex HMAC-SHA-256 of the server's text form
+  ColumnTypePtr type;   ///< of the stored value; kText for a hashed column
+  bool hashed = false;  ///< stores the hex HMAC-SHA-256 of the server's text form
 };
 
 /// A column as Relation messages and COPY deliver it, in their order (published, in attnum order).
@@ -33,8 +33,8 @@ struct WireColumn {
   std::string name;
   uint32_t type_oid = 0;  ///< as Relation messages show it: a domain's own oid
   int32_t typmod = -1;
-  ColumnTypePtr type;     ///< resolved
-  int output = -1;        ///< index into TableSchema::columns; -1: excluded by configuration
+  ColumnTypePtr type;  ///< resolved
+  int output = -1;     ///< index into TableSchema::columns; -1: excluded by configuration
 };
 
 /// One version of a table. Immutable; handed on by `shared_ptr<const TableSchema>`; any thread.

@@ -21,16 +21,18 @@ struct ReadSpec {
   TableSchemaPtr schema;
   Chunk chunk;             ///< the leaf is locked ACCESS SHARE and its file node checked
   std::string row_filter;  ///< the publication's, or empty
-  std::shared_ptr<arrow::RecordBatch> keys;  ///< settling: read these keys of the whole table instead of the chunk
+  std::shared_ptr<arrow::RecordBatch>
+      keys;  ///< settling: read these keys of the whole table instead of the chunk
 };
 
 /// What came of a poll of the reader.
 struct ReadEvent {
   enum class Kind : uint8_t {
-    kNothing,    ///< nothing at hand yet
-    kData,       ///< COPY bytes in `data`, valid until the next call (a byte stream: cut anywhere)
-    kDone,       ///< all rows came, and the source has flushed WAL past `high` (C5)
-    kMoved,      ///< the leaf has another file node than planned, or is gone; `high` = WAL position read with it (C7)
+    kNothing,  ///< nothing at hand yet
+    kData,     ///< COPY bytes in `data`, valid until the next call (a byte stream: cut anywhere)
+    kDone,     ///< all rows came, and the source has flushed WAL past `high` (C5)
+    kMoved,    ///< the leaf has another file node than planned, or is gone; `high` = WAL position
+               ///< read with it (C7)
   };
   Kind kind = Kind::kNothing;
   std::string_view data;
@@ -38,7 +40,8 @@ struct ReadEvent {
   bool binary = false;  ///< format of `data`: COPY binary or text
 };
 
-/// Reads one chunk after the other on a connection of its own. Owned and called by one copier; never waits.
+/// Reads one chunk after the other on a connection of its own. Owned and called by one copier;
+/// never waits.
 class ChunkReader {
  public:
   virtual ~ChunkReader() = default;

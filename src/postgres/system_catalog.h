@@ -16,7 +16,8 @@
 
 namespace etl {
 
-/// All tables of the publication with their facts, and W: acted on only once the stream has reached it (section 7).
+/// All tables of the publication with their facts, and W: acted on only once the stream has reached
+/// it (section 7).
 struct TablesQuery {};
 struct TablesAnswer {
   Lsn wal_insert;  ///< W, normalised as in 9.1
@@ -45,7 +46,8 @@ struct ChunkPlanAnswer {
   std::vector<Chunk> chunks;
 };
 
-/// Which of these transactions still hold their transactionid lock: not yet visible to a new snapshot (S1).
+/// Which of these transactions still hold their transactionid lock: not yet visible to a new
+/// snapshot (S1).
 struct RunningXidsQuery {
   std::vector<uint32_t> xids;
 };
@@ -75,18 +77,21 @@ struct PositionsAnswer {
   int64_t retained_bytes = -1;  ///< WAL the slot holds back; -1: unknown
 };
 
-using CatalogQuery = std::variant<TablesQuery, LockHoldersQuery, ChunkPlanQuery, RunningXidsQuery, PublishQuery,
-                                  EmitMessageQuery, PositionsQuery>;
-using CatalogAnswer = std::variant<TablesAnswer, LockHoldersAnswer, ChunkPlanAnswer, RunningXidsAnswer, PublishAnswer,
-                                   EmitMessageAnswer, PositionsAnswer>;
+using CatalogQuery = std::variant<TablesQuery, LockHoldersQuery, ChunkPlanQuery, RunningXidsQuery,
+                                  PublishQuery, EmitMessageQuery, PositionsQuery>;
+using CatalogAnswer =
+    std::variant<TablesAnswer, LockHoldersAnswer, ChunkPlanAnswer, RunningXidsAnswer, PublishAnswer,
+                 EmitMessageAnswer, PositionsAnswer>;
 
-/// The source's system catalog, asked without waiting: `Ask` sends or queues, a later `Poll` finds the answer. Answers come
-/// in the order of the questions. Owned and called by the reader (in the product: its second connection).
+/// The source's system catalog, asked without waiting: `Ask` sends or queues, a later `Poll` finds
+/// the answer. Answers come in the order of the questions. Owned and called by the reader (in the
+/// product: its second connection).
 class SystemCatalog {
  public:
   virtual ~SystemCatalog() = default;
   virtual void Ask(CatalogQuery query) = 0;
-  /// The next answer, or none yet. An error ends the pipeline's run: the connection is of no more use.
+  /// The next answer, or none yet. An error ends the pipeline's run: the connection is of no more
+  /// use.
   virtual Result<std::optional<CatalogAnswer>> Poll(Instant now) = 0;
   virtual void AddPollFds(std::vector<pollfd>& fds) = 0;
 };

@@ -17,15 +17,16 @@ namespace etl {
 struct AttributeFacts {
   int16_t attnum = 0;
   std::string name;
-  uint32_t type_oid = 0;   ///< the declared type: a domain's own oid
+  uint32_t type_oid = 0;  ///< the declared type: a domain's own oid
   int32_t typmod = -1;
   int16_t dimensions = 0;  ///< attndims
   ColumnTypePtr type;      ///< resolved recursively; kServerText for what we do not know
   bool not_null = false;
-  bool published = true;   ///< in the publication's column list, and not a generated column the server does not send
-  bool has_missing = false;                 ///< atthasmissing: a constant default added without a rewrite
+  bool published = true;     ///< in the publication's column list, and not a generated column the
+                             ///< server does not send
+  bool has_missing = false;  ///< atthasmissing: a constant default added without a rewrite
   std::optional<std::string> missing_text;  ///< attmissingval in the server's text form; none: NULL
-  uint32_t row_xmin = 0;   ///< xmin of the pg_attribute row: changes with any ALTER of the column
+  uint32_t row_xmin = 0;  ///< xmin of the pg_attribute row: changes with any ALTER of the column
   uint32_t collation = 0;
 };
 
@@ -35,28 +36,30 @@ struct LeafFacts {
   std::string schema;
   std::string name;
   uint32_t file_node = 0;
-  std::string bound;        ///< pg_get_expr(relpartbound); empty for a plain table
+  std::string bound;  ///< pg_get_expr(relpartbound); empty for a plain table
   int64_t blocks = 0;
-  double rows_estimate = 0; ///< reltuples, or a guess from the blocks where never analysed
-  bool heap = true;         ///< access method heap: TID ranges may be used
+  double rows_estimate = 0;  ///< reltuples, or a guess from the blocks where never analysed
+  bool heap = true;          ///< access method heap: TID ranges may be used
 };
 
-/// Everything the engine wants to know of a published table; compared between polls (correctness, section 7).
+/// Everything the engine wants to know of a published table; compared between polls (correctness,
+/// section 7).
 struct TableFacts {
   TableId id;
   std::string schema;
   std::string name;
-  char kind = 'r';              ///< relkind: r, p
-  char persistence = 'p';       ///< relpersistence
-  char replica_identity = 'd';  ///< relreplident: d, n, f, i
+  char kind = 'r';                 ///< relkind: r, p
+  char persistence = 'p';          ///< relpersistence
+  char replica_identity = 'd';     ///< relreplident: d, n, f, i
   uint32_t publication_entry = 0;  ///< oid of pg_publication_rel; 0 for ALL TABLES or IN SCHEMA
   std::string row_filter;          ///< SQL text; empty: none
   bool can_select = true;          ///< the role may SELECT it (copy needs it)
   bool row_security = false;       ///< a policy would filter this role's COPY
   std::vector<AttributeFacts> columns;  ///< in attnum order
-  std::vector<int16_t> key;             ///< attnums of the usable key, in index order; empty: none. The primary key if it
-                                        ///< is not deferrable, else the REPLICA IDENTITY index; with FULL the primary key
-  std::vector<LeafFacts> leaves;        ///< at least one; a partitioned table without partitions has none
+  std::vector<int16_t>
+      key;  ///< attnums of the usable key, in index order; empty: none. The primary key if it
+            ///< is not deferrable, else the REPLICA IDENTITY index; with FULL the primary key
+  std::vector<LeafFacts> leaves;  ///< at least one; a partitioned table without partitions has none
 
   std::string QualifiedName() const { return schema + "." + name; }
 };
@@ -67,8 +70,9 @@ struct ColumnRules {
   std::vector<std::string> hash;
 };
 
-/// The schema version that `facts` show, with `rules` applied. Errors (kSchema, ETL-S1xx): a rule names no column, or a key
-/// column; no column is left; names equal but for case; a reserved name.
-Result<TableSchemaPtr> MakeTableSchema(const TableFacts& facts, const ColumnRules& rules, uint32_t version);
+/// The schema version that `facts` show, with `rules` applied. Errors (kSchema, ETL-S1xx): a rule
+/// names no column, or a key column; no column is left; names equal but for case; a reserved name.
+Result<TableSchemaPtr> MakeTableSchema(const TableFacts& facts, const ColumnRules& rules,
+                                       uint32_t version);
 
 }  // namespace etl

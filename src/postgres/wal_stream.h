@@ -20,11 +20,11 @@ class WalStream {
   /// The next frame that is at hand, valid until the next call; none if there is none yet.
   /// The end of the stream is an error: kTransient if it may be started anew.
   virtual Result<std::optional<std::string_view>> Next(Instant now) = 0;
-  /// Queues a standby status update and sends what the socket takes: `flushed` must be stored at the destination already
-  /// (rule 2.2). Positions never go back.
+  /// Queues a standby status update and sends what the socket takes: `flushed` must be stored at
+  /// the destination already (rule 2.2). Positions never go back.
   virtual Status SendStatus(Lsn received, Lsn flushed, bool request_reply) = 0;
-  /// After Next gave none: by when to look again. kNever while idle (the descriptors tell); soon while busy, so that the
-  /// server's many small writes are taken in few large reads.
+  /// After Next gave none: by when to look again. kNever while idle (the descriptors tell); soon
+  /// while busy, so that the server's many small writes are taken in few large reads.
   virtual Instant LookAgainBy(Instant now) = 0;
   virtual void AddPollFds(std::vector<pollfd>& fds) = 0;
   /// Sends a last status and ends the stream; waits no longer than `deadline`.

@@ -12,7 +12,8 @@ class Backoff {
  public:
   Backoff(Duration max, uint64_t seed) : max_(max), random_(seed) {}
   Duration Next() {
-    const Duration full = std::min<Duration>(max_, std::chrono::milliseconds(100) * (int64_t{1} << std::min(attempt_, 20)));
+    const Duration full = std::min<Duration>(
+        max_, std::chrono::milliseconds(100) * (int64_t{1} << std::min(attempt_, 20)));
     ++attempt_;
     return std::chrono::duration_cast<Duration>(full * (0.5 + 0.5 * random_.Unit()));
   }

@@ -6,8 +6,8 @@
 
 namespace etl {
 
-/// All memory for data of the process (`limits.memory`). Leases are taken before data is held and travel with it.
-/// Safe from any thread.
+/// All memory for data of the process (`limits.memory`). Leases are taken before data is held and
+/// travel with it. Safe from any thread.
 class ByteBudget {
  public:
   explicit ByteBudget(int64_t limit) : limit_(limit) {}
@@ -22,8 +22,8 @@ class ByteBudget {
   std::atomic<int64_t> used_{0};
 };
 
-/// Bytes held of a budget; gives them back when it ends. Never refuses: the holder asks WouldExceed before it takes more,
-/// so that what is already in hand can always be finished.
+/// Bytes held of a budget; gives them back when it ends. Never refuses: the holder asks WouldExceed
+/// before it takes more, so that what is already in hand can always be finished.
 class ByteLease {
  public:
   ByteLease() = default;

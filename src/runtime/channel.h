@@ -9,9 +9,10 @@
 
 namespace etl {
 
-/// A bounded single-producer single-consumer ring that moves ownership; no mutex. TryPush wakes a consumer that waits on
-/// `consumer_fd()`, TryPop a producer that waits on `producer_fd()`. A thread that is about to wait calls
-/// `ClearConsumer`/`ClearProducer` first and looks once more: notifications are never lost.
+/// A bounded single-producer single-consumer ring that moves ownership; no mutex. TryPush wakes a
+/// consumer that waits on `consumer_fd()`, TryPop a producer that waits on `producer_fd()`. A
+/// thread that is about to wait calls `ClearConsumer`/`ClearProducer` first and looks once more:
+/// notifications are never lost.
 template <typename T>
 class Channel {
  public:
@@ -29,7 +30,9 @@ class Channel {
     not_empty_.Notify();
     return true;
   }
-  bool Full() const { return Next(tail_.load(std::memory_order_relaxed)) == head_.load(std::memory_order_acquire); }
+  bool Full() const {
+    return Next(tail_.load(std::memory_order_relaxed)) == head_.load(std::memory_order_acquire);
+  }
 
   /// Consumer.
   std::optional<T> TryPop() {
@@ -41,7 +44,9 @@ class Channel {
     not_full_.Notify();
     return value;
   }
-  bool Empty() const { return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_acquire); }
+  bool Empty() const {
+    return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_acquire);
+  }
   /// Entries at hand; exact for either end's own thread when the other is quiet.
   size_t Size() const {
     const size_t head = head_.load(std::memory_order_acquire);

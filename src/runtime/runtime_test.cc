@@ -83,7 +83,8 @@ class CountingStage : public Stage {
 TEST(StageThread, EndsWithTheStagesError) {
   CountingStage stage;
   Status outcome;
-  StageThread thread("counting", &stage, SystemClock(), [&](const Status& status) { outcome = status; });
+  StageThread thread("counting", &stage, SystemClock(),
+                     [&](const Status& status) { outcome = status; });
   thread.Start();
   thread.Join();
   EXPECT_EQ(stage.steps, 5);

@@ -8,7 +8,8 @@
 
 namespace etl {
 
-StageThread::StageThread(std::string name, Stage* stage, const Clock& clock, std::function<void(const Status&)> on_end)
+StageThread::StageThread(std::string name, Stage* stage, const Clock& clock,
+                         std::function<void(const Status&)> on_end)
     : name_(std::move(name)), stage_(stage), clock_(clock), on_end_(std::move(on_end)) {}
 
 StageThread::~StageThread() { ETL_CHECK(!thread_.joinable()); }
@@ -44,7 +45,8 @@ void StageThread::Run() {
     timespec* limit = nullptr;
     if (wake->by != kNever) {
       const auto nanos = std::max<int64_t>(0, (wake->by - clock_.Now()).count());
-      timeout = {.tv_sec = static_cast<time_t>(nanos / 1'000'000'000), .tv_nsec = static_cast<long>(nanos % 1'000'000'000)};
+      timeout = {.tv_sec = static_cast<time_t>(nanos / 1'000'000'000),
+                 .tv_nsec = static_cast<long>(nanos % 1'000'000'000)};
       limit = &timeout;
     }
     ppoll(fds.data(), fds.size(), limit, nullptr);

@@ -11,11 +11,13 @@
 
 namespace etl {
 
-/// Runs one stage on a thread of its own: Step and, when nothing was done, poll until `by`. Ends after Stop, or when a Step
-/// fails; `on_end` is then called once, on that thread, with the outcome. Made, started and joined by one owner.
+/// Runs one stage on a thread of its own: Step and, when nothing was done, poll until `by`. Ends
+/// after Stop, or when a Step fails; `on_end` is then called once, on that thread, with the
+/// outcome. Made, started and joined by one owner.
 class StageThread {
  public:
-  StageThread(std::string name, Stage* stage, const Clock& clock, std::function<void(const Status&)> on_end);
+  StageThread(std::string name, Stage* stage, const Clock& clock,
+              std::function<void(const Status&)> on_end);
   /// Must have been joined.
   ~StageThread();
   void Start();
