@@ -126,6 +126,9 @@ struct SettledRows {
 struct FoldRequest {
   TableId table;
   uint32_t generation = 1;
+  /// Pending changes with a commit LSN below this are in the copied rows already and do not count (a table without a key
+  /// is copied under the snapshot of a slot, and this is the slot's consistent point). 0: all count.
+  Lsn ignore_below;
 };
 
 using Delivery = std::variant<Segment, ChunkRows, SettledRows, FoldRequest>;

@@ -1,0 +1,93 @@
+#include "model/status.h"
+
+#include <nlohmann/json.hpp>
+
+namespace etl {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json NullIfEmpty(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+}  // namespace
+
+std::string_view PipelinePhaseName(PipelinePhase phase) {
+  switch (phase) {
+    case PipelinePhase::kCopying: return "copying";
+    case PipelinePhase::kRunning: return "running";
+    case PipelinePhase::kRetrying: return "retrying";
+    case PipelinePhase::kPaused: return "paused";
+    case PipelinePhase::kStopped: return "stopped";
+  }
+  return "stopped";
+}
+
+std::string StatusToJson(const PipelineStatus& status) {
+  Json json{{"name", status.name},
+            {"phase", PipelinePhaseName(status.phase)},
+            {"position", status.position.valid() ? Json(FormatLsn(status.position)) : Json(nullptr)},
+            {"source_position", status.source_position.valid() ? Json(FormatLsn(status.source_position)) : Json(nullptr)},
+            {"lag_bytes", status.lag_bytes},
+            {"lag_seconds", status.lag_seconds ? Json(*status.lag_seconds) : Json(nullptr)},
+            {"error", NullIfEmpty(status.error)},
+            {"tables", Json::array()},
+            {"changes", status.changes},
+            {"retained_bytes", status.retained_bytes < 0 ? Json(nullptr) : Json(status.retained_bytes)},
+            {"latency_p50_us", status.latency_p50_us < 0 ? Json(nullptr) : Json(status.latency_p50_us)},
+            {"latency_p99_us", status.latency_p99_us < 0 ? Json(nullptr) : Json(status.latency_p99_us)},
+            {"at", FormatUtc(status.at)},
+            {"at_us", status.at}};
+  for (const TableStatus& table : status.tables) {
+    json["tables"].push_back(Json{{"name", table.name},
+                                  {"phase", TablePhaseName(table.phase)},
+                                  {"rows", table.rows},
+                                  {"rows_total", table.rows_total},
+                                  {"changes", table.changes},
+                                  {"error", NullIfEmpty(table.error)}});
+  }
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<PipelineStatus> StatusFromJson(std::string_view text) {
+  try {
+    const Json json = Json::parse(text);
+    PipelineStatus status;
+    status.name = json.at("name");
+    for (PipelinePhase phase : {PipelinePhase::kCopying, PipelinePhase::kRunning, PipelinePhase::kRetrying,
+                                PipelinePhase::kPaused, PipelinePhase::kStopped}) {
+      if (json.at("phase") == PipelinePhaseName(phase)) status.phase = phase;
+    }
+    const auto lsn = [&](const char* key) {
+      return json.at(key).is_null() ? Lsn{} : ParseLsn(json.at(key).get<std::string>()).value_or(Lsn{});
+    };
+    const auto number = [&](const char* key) { return json.at(key).is_null() ? int64_t{-1} : json.at(key).get<int64_t>(); };
+    const auto words = [](const Json& value) { return value.is_null() ? std::string() : value.get<std::string>(); };
+    status.position = lsn("position");
+    status.source_position = lsn("source_position");
+    status.lag_bytes = json.at("lag_bytes");
+    if (!json.at("lag_seconds").is_null()) status.lag_seconds = json.at("lag_seconds").get<double>();
+    status.error = words(json.at("error"));
+    status.changes = json.at("changes");
+    status.retained_bytes = number("retained_bytes");
+    status.latency_p50_us = number("latency_p50_us");
+    status.latency_p99_us = number("latency_p99_us");
+    status.at = json.at("at_us");
+    for (const Json& entry : json.at("tables")) {
+      TableStatus table;
+      table.name = entry.at("name");
+      for (TablePhase phase : {TablePhase::kWaiting, TablePhase::kCopying, TablePhase::kLive, TablePhase::kStopped}) {
+        if (entry.at("phase") == TablePhaseName(phase)) table.phase = phase;
+      }
+      table.rows = entry.at("rows");
+      table.rows_total = entry.at("rows_total");
+      table.changes = entry.at("changes");
+      table.error = words(entry.at("error"));
+      status.tables.push_back(std::move(table));
+    }
+    return status;
+  } catch (const Json::exception& error) {
+    return MakeError(ErrorKind::kInternal, "ETL-R103", std::string("stored status cannot be read: ") + error.what());
+  }
+}
+
+}  // namespace etl
