@@ -21,9 +21,14 @@ find_package(nlohmann_json REQUIRED)
 find_package(GTest REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 
+# Programs find Arrow in ../lib, relative to themselves: the folder `bin` with its neighbour `lib` may be moved anywhere.
 file(GLOB ETL_ARROW_LIBRARY ${ETL_DEPS_DIR}/arrow/lib/libarrow.so.*)
+file(COPY ${ETL_ARROW_LIBRARY} DESTINATION ${CMAKE_BINARY_DIR}/lib)
+get_filename_component(ETL_ARROW_NAME ${ETL_ARROW_LIBRARY} NAME)
+set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+set(CMAKE_INSTALL_RPATH $ORIGIN/../lib)
 add_library(etl_arrow SHARED IMPORTED)
-set_target_properties(etl_arrow PROPERTIES IMPORTED_LOCATION ${ETL_ARROW_LIBRARY}
+set_target_properties(etl_arrow PROPERTIES IMPORTED_LOCATION ${CMAKE_BINARY_DIR}/lib/${ETL_ARROW_NAME}
   INTERFACE_INCLUDE_DIRECTORIES ${ETL_DEPS_DIR}/arrow/include)
 
 file(GLOB ETL_DUCKDB_ARCHIVES ${ETL_DEPS_DIR}/duckdb/lib/*.a)
