@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "config/secret_ref.h"
+#include "config/table_filter.h"
+
+namespace etl {
+
+/// Everything `etl-stream.yaml` says, with its defaults. Made once by LoadConfig, then immutable and shared.
+/// Parts are compared with ==, so that a reload restarts only what changed.
+
+struct LimitsConfig {
+  int64_t memory = int64_t{512} << 20;  ///< bytes, for all data of the process
+  int64_t spill = int64_t{10} << 30;    ///< bytes
+  std::string spill_dir = "/var/tmp";
+  Duration shutdown = std::chrono::seconds(5);
+  friend bool operator==(const LimitsConfig&, const LimitsConfig&) = default;
+};
+
+/// type: postgres
+struct SourceConfig {
+  std::string name;
+  std::string url;     ///< a libpq URL or keyword string; never holds a password
+  SecretRef password;  ///< from `password`, or taken out of the url
+  friend bool operator==(const SourceConfig&, const SourceConfig&) = default;
+};
+
+/// type: duckdb
+struct DestinationConfig {
+  std::string name;
+  std::string path;                                       ///< absolute, or relative to the working directory
+  std::optional<Duration> release = std::chrono::seconds(1);  ///< none: off
+  friend bool operator==(const DestinationConfig&, const DestinationConfig&) = default;
+};
+
+enum class PipelineMode : uint8_t { kMirror, kAppend };
+enum class OnUnrepresentable : uint8_t { kError, kNull };
+
+/// `columns:` of one table.
+struct ColumnRulesConfig {
+  std::vector<std::string> exclude;
+  std::vector<std::string> hash;
+  friend bool operator==(const ColumnRulesConfig&, const ColumnRulesConfig&) = default;
+};
+
+struct PipelineConfig {
+  std::string name;
+  std::string source;
+  std::string destination;
+  PipelineMode mode = PipelineMode::kMirror;
+  TableFilter tables;        ///< empty: what the publication holds
+  std::string publication;   ///< etl_<name> unless written
+  bool publication_named = false;  ///< written in the file
+  std::string slot;          ///< etl_<name> unless written
+  bool snapshot_enabled = true;
+  int snapshot_parallelism = 2;
+  int64_t snapshot_chunk_rows = 100000;
+  int64_t batch_max_rows = 100000;
+  int64_t batch_max_bytes = int64_t{16} << 20;
+  Duration batch_max_delay = std::chrono::seconds(1);
+  Duration retry_max_delay = std::chrono::minutes(1);
+  Duration retry_give_up = std::chrono::minutes(2);
+  std::map<std::string, ColumnRulesConfig> columns;  ///< by schema.table
+  SecretRef hash_key;
+  OnUnrepresentable on_unrepresentable = OnUnrepresentable::kError;
+  bool enabled = true;
+  friend bool operator==(const PipelineConfig&, const PipelineConfig&) = default;
+};
+
+struct Config {
+  std::string file;     ///< as it was given
+  std::string catalog;  ///< path of the SQLite file
+  LimitsConfig limits;
+  std::map<std::string, SourceConfig> sources;
+  std::map<std::string, DestinationConfig> destinations;
+  std::map<std::string, PipelineConfig> pipelines;
+};
+
+}  // namespace etl
