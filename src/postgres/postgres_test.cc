@@ -1,0 +1,196 @@
+#include <gtest/gtest.h>
+
+#include "postgres/connection.h"
+#include "postgres/server_error.h"
+#include "postgres/table_facts.h"
+#include "postgres/table_pattern.h"
+#include "postgres/type_resolver.h"
+#include "postgres/wal_position.h"
+
+namespace etl {
+namespace {
+
+constexpr uint64_t kSegment = 16 * 1024 * 1024;
+
+TEST(InsertPosition, BehindAPageHeaderIsTheStartOfThePage) {
+  EXPECT_EQ(NormaliseInsertLsn(Lsn{8192 * 3 + 24}, kSegment), Lsn{8192 * 3});
+  EXPECT_EQ(NormaliseInsertLsn(Lsn{8192 * 3 + 40}, kSegment), Lsn{8192 * 3 + 40});
+  EXPECT_EQ(NormaliseInsertLsn(Lsn{kSegment * 2 + 40}, kSegment), Lsn{kSegment * 2});
+  EXPECT_EQ(NormaliseInsertLsn(Lsn{kSegment * 2 + 24}, kSegment), Lsn{kSegment * 2 + 24});
+  EXPECT_EQ(NormaliseInsertLsn(Lsn{8192 * 3}, kSegment), Lsn{8192 * 3});
+}
+
+TEST(TablePatterns, ALaterPatternWins) {
+  const std::vector<std::string> patterns = {"public.*", "!public.audit_*", "public.audit_keep"};
+  EXPECT_TRUE(MatchesTablePatterns(patterns, "public", "orders"));
+  EXPECT_FALSE(MatchesTablePatterns(patterns, "public", "audit_log"));
+  EXPECT_TRUE(MatchesTablePatterns(patterns, "public", "audit_keep"));
+  EXPECT_FALSE(MatchesTablePatterns(patterns, "other", "orders"));
+  EXPECT_FALSE(MatchesTablePatterns({}, "public", "orders"));
+  EXPECT_FALSE(MatchesTablePatterns({"!public.a"}, "public", "b"));
+}
+
+TEST(TablePatterns, AStarStandsForAnyRun) {
+  EXPECT_TRUE(MatchesTablePatterns({"*"}, "a", "b"));
+  EXPECT_TRUE(MatchesTablePatterns({"*.*_x*y"}, "a", "__x_xyy"));
+  EXPECT_FALSE(MatchesTablePatterns({"*.*_x*z"}, "a", "__x_xyy"));
+  EXPECT_TRUE(MatchesTablePatterns({"a.b*"}, "a", "b"));
+  EXPECT_FALSE(MatchesTablePatterns({"A.b"}, "a", "b"));
+}
+
+TEST(Quoting, KeepsEveryByte) {
+  EXPECT_EQ(QuoteIdentifier("a\"b"), "\"a\"\"b\"");
+  EXPECT_EQ(QuoteLiteral("it's"), "'it''s'");
+  EXPECT_EQ(QuoteLiteral("a\\'b"), " E'a\\\\''b'");
+}
+
+TypeRow Scalar(uint32_t oid, std::string name) { return TypeRow{.oid = oid, .name = name, .display = name}; }
+
+TypeRows SomeTypes() {
+  TypeRows rows;
+  for (const auto& [oid, name] : std::vector<std::pair<uint32_t, std::string>>{
+           {23, "integer"}, {25, "text"}, {1700, "numeric"}, {1043, "character varying"}, {869, "inet"}}) {
+    rows[oid] = Scalar(oid, name);
+  }
+  return rows;
+}
+
+TEST(TypeResolver, NumericFollowsItsModifier) {
+  const TypeRows rows = SomeTypes();
+  const auto numeric = [&](int32_t typmod) { return ResolveType(rows, 1700, typmod, 0); };
+  EXPECT_EQ(numeric(-1)->kind, TypeKind::kNumericText);
+  const ColumnTypePtr money = numeric(((12 << 16) | 2) + 4);
+  EXPECT_EQ(money->kind, TypeKind::kDecimal);
+  EXPECT_EQ(money->precision, 12);
+  EXPECT_EQ(money->scale, 2);
+  EXPECT_EQ(money->name, "numeric(12,2)");
+  EXPECT_EQ(numeric(329730)->kind, TypeKind::kNumericText) << "numeric(5,-2)";
+  EXPECT_EQ(numeric(196617)->kind, TypeKind::kNumericText) << "numeric(3,5)";
+  EXPECT_EQ(numeric(((39 << 16) | 2) + 4)->kind, TypeKind::kNumericText);
+  EXPECT_EQ(numeric(((38 << 16) | 38) + 4)->kind, TypeKind::kDecimal);
+}
+
+TEST(TypeResolver, DomainsBringTheirModifierAlsoIntoArrays) {
+  TypeRows rows = SomeTypes();
+  rows[20000] = TypeRow{.oid = 20000, .name = "price", .display = "public.price", .kind = 'd', .base = 1700,
+                        .base_typmod = ((10 << 16) | 3) + 4};
+  rows[20001] = TypeRow{.oid = 20001, .name = "_price", .display = "public.price[]", .category = 'A',
+                        .element = 20000};
+  EXPECT_EQ(ResolveType(rows, 20000, -1, 0)->scale, 3);
+  const ColumnTypePtr list = ResolveType(rows, 20001, -1, 2);
+  ASSERT_EQ(list->kind, TypeKind::kList);
+  EXPECT_EQ(list->dimensions, 2);
+  EXPECT_EQ(list->element->scale, 3);
+  EXPECT_EQ(list->name, "numeric(10,3)[][]");
+}
+
+TEST(TypeResolver, CompositesThatNoStructCanHoldAreServerText) {
+  TypeRows rows = SomeTypes();
+  rows[1] = TypeRow{.oid = 1, .name = "pair", .display = "pair", .kind = 'c',
+                    .attributes = {{.name = "a", .type = 23}, {.name = "b", .type = 869}}};
+  rows[2] = TypeRow{.oid = 2, .name = "twice", .display = "twice", .kind = 'c',
+                    .attributes = {{.name = "a", .type = 23}, {.name = "A", .type = 25}}};
+  rows[3] = TypeRow{.oid = 3, .name = "nothing", .display = "nothing", .kind = 'c'};
+  const ColumnTypePtr pair = ResolveType(rows, 1, -1, 0);
+  ASSERT_EQ(pair->kind, TypeKind::kStruct);
+  EXPECT_EQ(pair->fields[1].type->kind, TypeKind::kServerText);
+  EXPECT_FALSE(BinaryUnderstood(*pair));
+  EXPECT_EQ(ResolveType(rows, 2, -1, 0)->kind, TypeKind::kServerText);
+  EXPECT_EQ(ResolveType(rows, 3, -1, 0)->kind, TypeKind::kServerText);
+  EXPECT_EQ(ResolveType(rows, 4711, -1, 0)->kind, TypeKind::kServerText);
+}
+
+TableFacts Users() {
+  const TypeRows rows = SomeTypes();
+  TableFacts facts{.id = {16400}, .schema = "public", .name = "users"};
+  int16_t attnum = 0;
+  for (const char* name : {"id", "email", "note"}) {
+    facts.columns.push_back({.attnum = ++attnum, .name = name, .type_oid = 25,
+                             .type = ResolveType(rows, 25, -1, 0)});
+  }
+  facts.key = {1};
+  return facts;
+}
+
+TEST(MakeTableSchema, AppliesTheRulesOfConfiguration) {
+  const auto made = MakeTableSchema(Users(), {.exclude = {"email"}, .hash = {"note"}}, 3);
+  ASSERT_TRUE(made.ok()) << ErrorLine(made.status());
+  const TableSchema& schema = **made;
+  EXPECT_EQ(schema.version, 3u);
+  EXPECT_EQ(schema.identity, Identity::kKey);
+  ASSERT_EQ(schema.columns.size(), 2u);
+  EXPECT_TRUE(schema.columns[1].hashed);
+  ASSERT_EQ(schema.wire.size(), 3u);
+  EXPECT_EQ(schema.wire[1].output, -1);
+  EXPECT_EQ(schema.wire[2].output, 1);
+}
+
+TEST(MakeTableSchema, RefusesRulesThatCannotHold) {
+  const auto code = [](const TableFacts& facts, const ColumnRules& rules) {
+    return PartsOf(MakeTableSchema(facts, rules, 1).status()).code;
+  };
+  EXPECT_EQ(code(Users(), {.exclude = {"nobody"}}), "ETL-S112");
+  EXPECT_EQ(code(Users(), {.hash = {"id"}}), "ETL-S113");
+  TableFacts facts = Users();
+  facts.columns[2].name = "EMAIL";
+  EXPECT_EQ(code(facts, {}), "ETL-S118");
+  facts = Users();
+  facts.schema = "_etl";
+  EXPECT_EQ(code(facts, {}), "ETL-S119");
+  facts = Users();
+  facts.columns[0].published = false;
+  EXPECT_EQ(code(facts, {}), "ETL-S111");
+  facts.columns[1].published = facts.columns[2].published = false;
+  EXPECT_EQ(code(facts, {}), "ETL-S115");
+}
+
+TEST(MakeTableSchema, IdentityFollowsReplicaIdentity) {
+  TableFacts facts = Users();
+  facts.key.clear();
+  EXPECT_EQ((*MakeTableSchema(facts, {}, 1))->identity, Identity::kNone);
+  facts.replica_identity = 'f';
+  EXPECT_EQ((*MakeTableSchema(facts, {}, 1))->identity, Identity::kFullRow);
+  facts = Users();
+  facts.replica_identity = 'n';
+  EXPECT_EQ((*MakeTableSchema(facts, {}, 1))->identity, Identity::kNone);
+}
+
+TEST(ServerErrors, BecomeKindAndCode) {
+  const auto map = [](std::string state, std::string message) {
+    const Status status = MapServerError({.sqlstate = state, .message = message}, "stream");
+    return PartsOf(status).code + " " + std::string(ErrorKindName(KindOf(status)));
+  };
+  EXPECT_EQ(map("55006", "replication slot \"s\" is active for PID 7"), "ETL-S202 busy");
+  EXPECT_EQ(map("42704", "replication slot \"s\" does not exist"), "ETL-S201 lost");
+  EXPECT_EQ(map("42704", "publication \"p\" does not exist"), "ETL-S120 lost");
+  EXPECT_EQ(map("55000", "can no longer access replication slot \"s\""), "ETL-S203 lost");
+  EXPECT_EQ(map("55000", "logical decoding requires wal_level >= logical"), "ETL-S108 config");
+  EXPECT_EQ(map("57P01", "terminating connection"), "ETL-S204 transient");
+  EXPECT_EQ(map("42501", "permission denied for table t"), "ETL-S103 auth");
+  EXPECT_EQ(map("XX000", "something odd"), "ETL-S199 internal");
+}
+
+TEST(ServerErrors, OfAConnectionAreReadFromVerboseText) {
+  const auto map = [](std::string_view text) { return MapConnectError(text, "connect"); };
+  const Status auth = map(
+      "connection to server at \"127.0.0.1\", port 5 failed: FATAL:  28P01: password authentication failed\n"
+      "LOCATION:  auth_failed, auth.c:330\n");
+  EXPECT_EQ(KindOf(auth), ErrorKind::kAuth);
+  EXPECT_EQ(PartsOf(auth).why.find("LOCATION"), std::string::npos);
+  EXPECT_EQ(PartsOf(map("FATAL:  08P01: unsupported startup parameter: replication")).code, "ETL-S104");
+  EXPECT_EQ(PartsOf(map("could not connect to server: Connection refused")).code, "ETL-S101");
+  EXPECT_EQ(PartsOf(map("SSL error: certificate verify failed")).code, "ETL-S102");
+}
+
+TEST(Connection, NeverRepeatsAConnectionStringItCannotParse) {
+  SourceOptions options;
+  options.conninfo = "postgres://u:hunter2@h:notaport:1/db?bad%zz=1";
+  const auto connection =
+      PgConnection::Connect(options, PgConnection::Mode::kNormal, SystemClock().Now());
+  ASSERT_FALSE(connection.ok());
+  EXPECT_EQ(KindOf(connection.status()), ErrorKind::kConfig);
+  EXPECT_EQ(ErrorLine(connection.status()).find("hunter2"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace etl
