@@ -33,7 +33,8 @@ struct TableCheckpoint {
   std::vector<DoneChunk> done;
   std::string stop_code;  ///< phase kStopped
   std::string stop_reason;
-  int64_t rows = 0;  ///< rows copied or folded so far, for status
+  int64_t rows = 0;         ///< rows copied or folded so far, for status
+  std::string fingerprint;  ///< the last TableFingerprint
 };
 
 /// What a destination remembers of one pipeline: the only truth about progress (architecture,

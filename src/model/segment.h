@@ -40,6 +40,8 @@ struct SchemaChange {
 /// the fold swaps it (C10); else a target that the engine made before is left as it is (frozen)
 /// until the swap, and none is made if there is none. A copy of an earlier generation that is still
 /// in progress is abandoned: its shadow, pending log and chunks go.
+/// Where a stopped table of this pipeline holds the target's name (dropped and re-created under a
+/// new oid), the fold replaces that target.
 struct CopyStart {
   TableSchemaPtr schema;
   uint32_t generation = 1;
@@ -74,8 +76,16 @@ struct TableStop {
   std::string reason;  ///< one line, for people
 };
 
-using SegmentPart =
-    std::variant<ChangeBatch, TruncateChange, SchemaChange, CopyStart, CopyPlan, TableStop>;
+/// What the source's system catalog showed of the table when its schema was last compared with it:
+/// an opaque text the destination keeps beside the table's schema and gives back in
+/// TableCheckpoint::fingerprint.
+struct TableFingerprint {
+  TableId table;
+  std::string text;
+};
+
+using SegmentPart = std::variant<ChangeBatch, TruncateChange, SchemaChange, CopyStart, CopyPlan,
+                                 TableStop, TableFingerprint>;
 
 /// What the reader hands to a destination: changes and table commands of the WAL range (previous
 /// end, end], or a piece of it. Parts of one table stand in stream order; parts of different tables
@@ -126,8 +136,9 @@ struct SettledRows {
 struct FoldRequest {
   TableId table;
   uint32_t generation = 1;
-  /// Pending changes with a commit LSN below this are in the copied rows already and do not count (a table without a key
-  /// is copied under the snapshot of a slot, and this is the slot's consistent point). 0: all count.
+  /// Pending changes with a commit LSN below this are in the copied rows already and do not count
+  /// (a table without a key is copied under the snapshot of a slot, and this is the slot's
+  /// consistent point). 0: all count.
   Lsn ignore_below;
 };
 

@@ -23,6 +23,10 @@ struct ReadSpec {
   std::string row_filter;  ///< the publication's, or empty
   std::shared_ptr<arrow::RecordBatch>
       keys;  ///< settling: read these keys of the whole table instead of the chunk
+  /// Read the whole table under the snapshot of a temporary slot; `high` is then the slot's
+  /// consistent point: the rows hold exactly the transactions with a commit LSN below it (tables
+  /// without a key, verify).
+  bool under_slot = false;
 };
 
 /// What came of a poll of the reader.
