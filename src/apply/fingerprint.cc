@@ -1,0 +1,94 @@
+#include "apply/fingerprint.h"
+
+#include <nlohmann/json.hpp>
+
+namespace etl {
+namespace {
+
+using Json = nlohmann::json;
+
+// A rewrite gives a new file node and touches the attribute row of a column that was there before.
+// A new file node alone is VACUUM FULL, CLUSTER, SET TABLESPACE or a truncate (which the stream
+// shows); a touched row alone is a rename or a default.
+bool WasRewritten(const Fingerprint& before, const Fingerprint& now) {
+  bool node_changed = false;
+  for (const auto& [leaf, node] : now.file_nodes) {
+    const auto old = before.file_nodes.find(leaf);
+    if (old != before.file_nodes.end() && old->second != node) node_changed = true;
+  }
+  if (!node_changed) return false;
+  for (const auto& [attnum, xmin] : now.attribute_rows) {
+    const auto old = before.attribute_rows.find(attnum);
+    if (old != before.attribute_rows.end() && old->second != xmin) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Fingerprint FingerprintOf(const TableFacts& facts) {
+  Fingerprint fingerprint;
+  for (const LeafFacts& leaf : facts.leaves) {
+    fingerprint.file_nodes[leaf.id.oid] = leaf.file_node;
+    fingerprint.bounds[leaf.id.oid] = leaf.bound;
+  }
+  for (const AttributeFacts& column : facts.columns)
+    fingerprint.attribute_rows[column.attnum] = column.row_xmin;
+  fingerprint.publication_entry = facts.publication_entry;
+  fingerprint.row_filter = facts.row_filter;
+  fingerprint.persistence = facts.persistence;
+  return fingerprint;
+}
+
+std::string FingerprintToText(const Fingerprint& fingerprint) {
+  Json json{{"entry", fingerprint.publication_entry},
+            {"filter", fingerprint.row_filter},
+            {"persistence", std::string(1, fingerprint.persistence)},
+            {"leaves", Json::array()},
+            {"attributes", Json::array()}};
+  for (const auto& [leaf, node] : fingerprint.file_nodes) {
+    json["leaves"].push_back(Json::array({leaf, node, fingerprint.bounds.at(leaf)}));
+  }
+  for (const auto& [attnum, xmin] : fingerprint.attribute_rows)
+    json["attributes"].push_back(Json::array({attnum, xmin}));
+  return json.dump();
+}
+
+Result<Fingerprint> FingerprintFromText(std::string_view text) {
+  Fingerprint fingerprint;
+  if (text.empty()) return fingerprint;
+  try {
+    const Json json = Json::parse(text);
+    fingerprint.publication_entry = json.at("entry");
+    fingerprint.row_filter = json.at("filter");
+    fingerprint.persistence = json.at("persistence").get<std::string>().at(0);
+    for (const Json& leaf : json.at("leaves")) {
+      fingerprint.file_nodes[leaf.at(0)] = leaf.at(1);
+      fingerprint.bounds[leaf.at(0)] = leaf.at(2);
+    }
+    for (const Json& attribute : json.at("attributes"))
+      fingerprint.attribute_rows[attribute.at(0)] = attribute.at(1);
+    return fingerprint;
+  } catch (const Json::exception& error) {
+    return MakeError(ErrorKind::kInternal, "ETL-R103",
+                     std::string("stored fingerprint cannot be read: ") + error.what());
+  }
+}
+
+std::string ReasonToCopyAgain(const Fingerprint& before, const Fingerprint& now) {
+  if (before.file_nodes.empty() && before.attribute_rows.empty()) return {};
+  if (before.publication_entry != now.publication_entry)
+    return "it left the publication and was added again";
+  if (before.row_filter != now.row_filter) return "the publication's row filter changed";
+  if (before.persistence != now.persistence) return "its persistence changed";
+  for (const auto& [leaf, bound] : before.bounds) {
+    const auto found = now.bounds.find(leaf);
+    if (found == now.bounds.end()) return "a partition was detached or dropped";
+    if (found->second != bound) return "a partition's bound changed";
+  }
+  if (now.bounds.size() != before.bounds.size()) return "a partition was attached or created";
+  if (WasRewritten(before, now)) return "it was rewritten (ALTER TABLE)";
+  return {};
+}
+
+}  // namespace etl

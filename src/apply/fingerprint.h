@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "postgres/table_facts.h"
+
+namespace etl {
+
+/// What of a table's system catalog entries tells whether its rows may have changed without events
+/// (correctness, 7.5–7.8). A value; kept at the destination as text between runs.
+struct Fingerprint {
+  std::map<uint32_t, uint32_t> file_nodes;     ///< leaf oid → file node
+  std::map<uint32_t, std::string> bounds;      ///< leaf oid → partition bound
+  std::map<int16_t, uint32_t> attribute_rows;  ///< attnum → xmin of the pg_attribute row
+  uint32_t publication_entry = 0;
+  std::string row_filter;
+  char persistence = 'p';
+
+  friend bool operator==(const Fingerprint&, const Fingerprint&) = default;
+};
+
+Fingerprint FingerprintOf(const TableFacts& facts);
+std::string FingerprintToText(const Fingerprint& fingerprint);
+/// An empty text is an empty fingerprint, with which everything agrees.
+Result<Fingerprint> FingerprintFromText(std::string_view text);
+
+/// Why the table must be copied again, or empty: it was rewritten (7.5), re-entered the publication
+/// or changed its filter (7.8), or gained or lost partitions (7.6).
+std::string ReasonToCopyAgain(const Fingerprint& before, const Fingerprint& now);
+
+}  // namespace etl

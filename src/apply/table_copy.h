@@ -1,0 +1,112 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "model/checkpoint.h"
+#include "model/segment.h"
+#include "model/table_schema.h"
+
+namespace etl {
+
+/// Where the copy of one table stands (copy and fold, correctness section 3). Pure: says what is to
+/// be asked, read or folded next, and is told what came of it; does no I/O. Owned and called by the
+/// reader.
+///
+/// barrier (C2) → plan (C3) → reading chunks (C4, C5) → fold (C6), with rounds of settling where
+/// values were never sent.
+class TableCopy {
+ public:
+  enum class Stage : uint8_t {
+    kBarrier,
+    kPlan,
+    kRead,
+    kFold,
+    kFolding,
+    kSettleWait,
+    kSettleRead,
+    kSettleCatchUp
+  };
+
+  /// A new copy that begins at boundary `from`.
+  TableCopy(uint32_t generation, Lsn from) : generation_(generation), from_(from) {}
+  /// A copy that was interrupted: only its unfinished chunks are read again (C8).
+  static TableCopy Resume(const TableCheckpoint& checkpoint);
+
+  Stage stage() const { return stage_; }
+  uint32_t generation() const { return generation_; }
+  Lsn from() const { return from_; }
+
+  /// C2: the first answer fixes who is waited for; later ones tell who is still there. True once
+  /// the barrier is passed.
+  bool OnLockHolders(const std::vector<std::string>& holders);
+  /// C3. An empty plan is a table without rows to read.
+  void OnPlan(std::vector<Chunk> chunks);
+
+  /// The next chunk nobody reads yet; marks it as being read.
+  std::optional<Chunk> NextChunk();
+  /// A chunk's reading was given up (the copier failed or another chunk moved): it is read again.
+  void OnChunkAbandoned(uint32_t number);
+  /// All its rows are on their way; `high` is H.
+  void OnChunkRead(uint32_t number, Lsn high, int64_t rows);
+  /// Stored at the destination.
+  void OnChunkDurable(uint32_t number);
+
+  /// Whether the fold may be asked for: every chunk is stored and the stored position reached max
+  /// H.
+  bool ReadyToFold(Lsn durable) const;
+  void OnFoldAsked() { stage_ = Stage::kFolding; }
+  /// The fold found values that were never sent: they are read again by key.
+  void OnMissing(FoldResult missing);
+  const FoldResult& missing() const { return *missing_; }
+  void OnXidsVisible() { stage_ = Stage::kSettleRead; }
+  void OnSettleReading() {
+    stage_ = Stage::kSettleCatchUp;
+    settle_high_.reset();
+  }
+  void OnSettled(Lsn high) { settle_high_ = high; }
+  void OnSettleAbandoned() { stage_ = Stage::kSettleRead; }
+
+  /// The lowest stored position at which the fold is exact.
+  Lsn until() const { return until_; }
+  int64_t rows_read() const { return rows_read_; }
+  int64_t rows_estimate() const { return rows_estimate_; }
+  size_t chunks() const { return chunks_.size(); }
+  const std::vector<std::string>& waiting_for() const { return waiting_for_; }
+  /// For tables copied under a slot's snapshot: the consistent point (FoldRequest::ignore_below).
+  void set_ignore_below(Lsn lsn) { ignore_below_ = lsn; }
+  Lsn ignore_below() const { return ignore_below_; }
+
+  // When the last question about this copy was asked, and whether its answer is still out. Kept for
+  // the driver.
+  bool asked = false;
+  Instant ask_again{};
+
+ private:
+  enum class ChunkState : uint8_t { kTodo, kReading, kRead, kDurable };
+  struct Entry {
+    Chunk chunk;
+    ChunkState state = ChunkState::kTodo;
+    int64_t rows = 0;
+  };
+  void MaybeFold();
+
+  uint32_t generation_;
+  Lsn from_;
+  Stage stage_ = Stage::kBarrier;
+  bool barrier_known_ = false;
+  std::vector<std::string> waiting_for_;
+  std::vector<Entry> chunks_;
+  Lsn until_;
+  Lsn ignore_below_;
+  int64_t rows_read_ = 0;
+  int64_t rows_estimate_ = 0;
+  std::optional<FoldResult> missing_;
+  std::optional<Lsn> settle_high_;
+};
+
+}  // namespace etl

@@ -1,0 +1,220 @@
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apply/schema_step.h"
+#include "batch/table_batcher.h"
+#include "decode/pgoutput.h"
+#include "destination/destination.h"
+#include "model/checkpoint.h"
+#include "model/status.h"
+#include "pipeline/messages.h"
+#include "pipeline/segment_builder.h"
+#include "pipeline/table_book.h"
+#include "postgres/system_catalog.h"
+#include "postgres/wal_stream.h"
+#include "runtime/byte_budget.h"
+#include "runtime/stage.h"
+
+namespace etl {
+
+struct ReaderOptions {
+  std::string pipeline;
+  Mode mode = Mode::kMirror;
+  bool snapshot = true;  ///< false: append only, changes from now on
+  int64_t max_rows = 100000;
+  int64_t max_bytes = 16 << 20;
+  Duration max_delay = std::chrono::seconds(1);
+  int64_t chunk_rows = 100000;
+  Duration status_interval = std::chrono::seconds(10);  ///< at most wal_sender_timeout / 3
+  Duration poll_interval = std::chrono::seconds(10);    ///< system catalog
+  Duration heartbeat_after = std::chrono::seconds(60);
+  /// Whether a table is the pipeline's (`tables:`).
+  std::function<bool(const std::string& schema, const std::string& name)> selected;
+  /// `columns:`, by qualified name.
+  std::map<std::string, ColumnRules> rules;
+  BatchOptions batch;
+};
+
+/// What the reader talks to; all of it outlives the reader.
+struct ReaderChannels {
+  DeliveryChannel* deliveries = nullptr;
+  ReplyChannel* replies = nullptr;
+  CommandChannel* commands = nullptr;
+  struct CopierEnd {
+    TaskChannel* tasks = nullptr;
+    CopierChannel* events = nullptr;
+    bool busy = false;
+  };
+  std::vector<CopierEnd> copiers;
+};
+
+/// What others may see of the reader at any time, without a lock.
+struct ReaderBoard {
+  std::atomic<std::shared_ptr<const PipelineStatus>> status;
+  std::atomic<uint64_t> durable{0};  ///< stored position
+  std::atomic<bool> reached{
+      false};  ///< the target of SetTarget is stored and every table is live or stopped
+  std::atomic<uint64_t> held_at{0};  ///< HoldAt is in force and everything below is stored: its LSN
+  std::atomic<bool> frozen{false};
+  std::atomic<bool> drained{false};
+  std::atomic<int64_t> changes{0};
+};
+
+/// The reader stage: takes the WAL stream, turns it into segments, decides the order of everything
+/// a destination gets, drives the copies of tables, and acknowledges what is stored. One thread;
+/// waits nowhere but in its thread's poll.
+///
+/// Progress is kept in three boundaries (rule 1.2): received (seen on the stream) >= handed (in a
+/// delivery) >= durable (stored at the destination, the only one ever reported as flushed).
+class Reader : public Stage {
+ public:
+  Reader(ReaderOptions options, const Checkpoint& checkpoint, WalStream* stream,
+         SystemCatalog* catalog, ReaderChannels channels, ByteBudget* budget, ReaderBoard* board,
+         const Clock& clock);
+  Result<Wake> Step(Instant now) override;
+  void AddPollFds(std::vector<pollfd>& fds) override;
+  /// After the last Step: ends the stream with a last acknowledgement.
+  void Close(Instant deadline);
+
+ private:
+  // reader.cc: the step and what is around the stream.
+  Status TakeReplies(Instant now);
+  Status TakeCommands();
+  Status ReadStream(Instant now);
+  Status HandOver(Instant now);
+  Status PushSegment(bool complete, Instant now);
+  void StoreIdlePosition(Instant now);
+  Status SendStatus(Instant now);
+  void Publish(Instant now);
+  bool SegmentFull() const;
+  bool MayRead() const;
+  bool CanDeliver() const;
+  void Deliver(Delivery delivery, int64_t bytes);
+  bool AllSettled() const;
+  Instant NextDeadline(Instant now) const;
+
+  // reader_stream.cc: messages of the stream.
+  Status OnFrame(std::string_view bytes, Instant now);
+  Status OnMessage(std::string_view payload, Instant now);
+  Status OnBegin();
+  Status OnCommit(Instant now);
+  Status OnRow();
+  Status OnTruncate();
+  Status OnRelation(std::string_view payload);
+  Status ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step);
+  Status BatcherFor(TableRuntime& table);
+
+  // reader_tables.cc: the system catalog, tables coming, changing and going.
+  Status TakeAnswers(Instant now);
+  Status OnTables(TablesAnswer answer);
+  Status ActOnTables();
+  Status ActOnTable(const TableFacts& facts);
+  Status BeginTable(const TableFacts& facts);
+  Status StopTable(TableId id, TableRuntime& table, std::string code, std::string reason);
+  Status KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts);
+  void WantCopy(TableRuntime& table, std::string reason, bool keep_target);
+  Status StartWantedCopies();
+  void AskTables();
+
+  // reader_copy.cc: copies.
+  Status DriveCopies(Instant now);
+  Status DriveCopy(TableId id, TableRuntime& table, Instant now);
+  Status TakeCopierEvents();
+  Status OnCopierEvent(CopierEvent event);
+  Status AssignChunks();
+  Status OnLockHolders(TableId id, const LockHoldersAnswer& answer);
+  Status OnFold(FoldResult result);
+  bool GiveTask(ReadTask task);
+
+  const ReaderOptions options_;
+  WalStream* const stream_;
+  SystemCatalog* const catalog_;
+  ReaderChannels channels_;
+  ByteBudget* const budget_;
+  ReaderBoard* const board_;
+  const Clock& clock_;
+
+  // Stream.
+  DecodedMessage message_;
+  SegmentBuilder segment_;
+  TableBook tables_;
+  bool in_transaction_ = false;
+  bool skip_transaction_ = false;  ///< stored already: commit LSN below the start position
+  Lsn commit_lsn_;
+  UnixMicros commit_time_ = 0;
+  uint32_t xid_ = 0;
+  uint64_t change_index_ = 0;  ///< i of rule 1.1
+  uint64_t transaction_serial_ = 0;
+  bool piece_open_ = false;  ///< a piece of an unfinished transaction was handed over
+  std::string stalled_;      ///< a message that waits for the system catalog (or for Release)
+  bool stalled_for_tables_ = false;
+  const TableFacts* stall_facts_ = nullptr;
+  bool stall_answered_ = false;
+
+  // Boundaries.
+  Lsn start_;
+  Lsn received_;
+  Lsn handed_;
+  Lsn durable_;
+  Lsn server_end_;  ///< newest walEnd or insert position seen
+  Lsn reported_;
+  bool reply_wanted_ = false;
+  bool at_hand_empty_ = true;  ///< the last look found no further frame
+  UnixMicros durable_commit_time_ = 0;
+  std::deque<std::pair<Lsn, UnixMicros>>
+      commit_times_;  ///< end of a handed segment → its newest commit time
+
+  // Deliveries in flight.
+  uint64_t delivered_ = 0;
+  uint64_t taken_ = 0;
+  struct InFlight {
+    bool segment = false;
+    ByteLease lease;
+  };
+  std::deque<InFlight> in_flight_;
+  int segments_in_flight_ = 0;
+  ByteLease open_lease_;
+
+  // Catalog.
+  std::deque<TableId>
+      barrier_questions_;  ///< tables of the LockHolders questions that are out, in order
+  std::deque<TableId> xid_questions_;
+  std::optional<TablesAnswer> found_;  ///< acted on once the stream has reached its W
+  bool tables_asked_ = false;
+  bool poll_wanted_ = true;
+  Instant next_poll_{};
+  bool first_look_done_ = false;
+
+  // Copies.
+  std::deque<CopierEvent> waiting_rows_;  ///< rows that wait for room at the destination
+
+  // Commands.
+  Lsn target_;
+  bool frozen_ = false;
+  Lsn hold_at_;
+  bool holding_ = false;
+  bool draining_ = false;
+  std::vector<std::optional<TableId>> resyncs_;
+
+  // Times.
+  Instant next_status_{};
+  Instant next_publish_{};
+  Instant next_idle_store_{};
+  Instant next_nudge_{};
+  Instant last_wal_moved_{};
+  Instant next_positions_{};
+  Lsn heartbeat_seen_insert_;
+  bool emit_allowed_ = true;
+  int64_t retained_bytes_ = -1;
+  bool worked_ = false;
+};
+
+}  // namespace etl

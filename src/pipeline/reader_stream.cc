@@ -1,0 +1,193 @@
+// The reader's part that understands messages of the stream.
+#include <utility>
+
+#include "apply/schema_step.h"
+#include "base/log.h"
+#include "pipeline/reader.h"
+
+namespace etl {
+
+Status Reader::OnFrame(std::string_view bytes, Instant now) {
+  ETL_ASSIGN_OR_RETURN(const ReplicationFrame frame, ParseReplicationFrame(bytes));
+  if (!frame.keepalive) return OnMessage(frame.payload, now);
+  server_end_ = std::max(server_end_, frame.wal_end);
+  if (frame.reply_requested) reply_wanted_ = true;
+  // Inside a transaction its commit lies beyond walEnd; the boundary is taken at its end instead.
+  if (!in_transaction_ && frame.wal_end > received_) {
+    received_ = frame.wal_end;
+    last_wal_moved_ = now;
+    if (hold_at_.valid() && received_ >= hold_at_) holding_ = true;
+  }
+  return Status::OK();
+}
+
+Status Reader::OnMessage(std::string_view payload, Instant now) {
+  ETL_RETURN_IF_ERROR(DecodeMessage(payload, /*in_stream_block=*/false, &message_));
+  switch (message_.type) {
+    case MessageType::kInsert:
+    case MessageType::kUpdate:
+    case MessageType::kDelete: return OnRow();
+    case MessageType::kBegin:
+      if (hold_at_.valid() && message_.lsn >= hold_at_) {
+        stalled_ = payload;
+        holding_ = true;
+        return Status::OK();
+      }
+      // Transactions that wait since a while go first, so that a large one does not hold them up.
+      if (segments_in_flight_ == 0 && segment_.first_commit() != kNever &&
+          now - segment_.first_commit() > std::chrono::milliseconds(1)) {
+        ETL_RETURN_IF_ERROR(HandOver(now));
+      }
+      return OnBegin();
+    case MessageType::kCommit: return OnCommit(now);
+    case MessageType::kRelation: return OnRelation(payload);
+    case MessageType::kTruncate: return OnTruncate();
+    case MessageType::kType:
+    case MessageType::kOrigin:
+    case MessageType::kLogical: return Status::OK();
+    default:
+      return MakeError(ErrorKind::kInternal, "ETL-X003",
+                       std::string("the server sent a message that was not asked for: '") +
+                           static_cast<char>(message_.type) + "'");
+  }
+}
+
+Status Reader::OnBegin() {
+  if (in_transaction_)
+    return MakeError(ErrorKind::kInternal, "ETL-X003", "a transaction begins inside another");
+  in_transaction_ = true;
+  commit_lsn_ = message_.lsn;
+  commit_time_ = message_.time;
+  xid_ = message_.xid;
+  change_index_ = 0;
+  ++transaction_serial_;
+  // The server sends again what it does not know to be confirmed; what is stored is dropped
+  // (rule 2.3).
+  skip_transaction_ = commit_lsn_ < start_;
+  return Status::OK();
+}
+
+Status Reader::OnCommit(Instant now) {
+  if (!in_transaction_ || message_.lsn != commit_lsn_) {
+    return MakeError(ErrorKind::kInternal, "ETL-X003", "a commit does not fit its transaction");
+  }
+  in_transaction_ = false;
+  received_ = std::max(received_, message_.end_lsn);
+  server_end_ = std::max(server_end_, received_);
+  last_wal_moved_ = now;
+  if (!skip_transaction_ && change_index_ > 0) segment_.OnCommit(commit_time_, now);
+  return Status::OK();
+}
+
+Status Reader::BatcherFor(TableRuntime& table) {
+  ETL_ASSIGN_OR_RETURN(table.batcher, TableBatcher::Make(table.schema, &options_.batch));
+  table.begun_transaction = 0;
+  return Status::OK();
+}
+
+Status Reader::OnRow() {
+  if (!in_transaction_)
+    return MakeError(ErrorKind::kInternal, "ETL-X003", "a row stands outside a transaction");
+  const uint64_t ordinal = 2 * change_index_++;
+  TableRuntime* table = tables_.Find(message_.table);
+  if (table == nullptr || table->ignore_rows || skip_transaction_) return Status::OK();
+  if (table->batcher == nullptr) ETL_RETURN_IF_ERROR(BatcherFor(*table));
+  if (table->begun_transaction != transaction_serial_) {
+    table->batcher->Begin(commit_lsn_, commit_time_, xid_);
+    table->begun_transaction = transaction_serial_;
+  }
+  segment_.OnRow(*table);
+  switch (message_.type) {
+    case MessageType::kInsert:
+      ++table->rows;
+      return table->batcher->Insert(message_.cells, ordinal);
+    case MessageType::kUpdate:
+      return table->batcher->Update(message_.old_kind, message_.old_cells, message_.cells, ordinal);
+    default:
+      --table->rows;
+      return table->batcher->Delete(message_.old_kind, message_.old_cells, ordinal);
+  }
+}
+
+Status Reader::OnTruncate() {
+  const uint64_t ordinal = 2 * change_index_++;
+  if (skip_transaction_) return Status::OK();
+  for (TableId id : message_.tables) {
+    TableRuntime* table = tables_.Find(id);
+    if (table == nullptr || table->ignore_rows) continue;
+    ++table->changes;
+    table->rows = 0;
+    ETL_RETURN_IF_ERROR(segment_.Add(*table, TruncateChange{.schema = table->schema,
+                                                            .at = {commit_lsn_, ordinal},
+                                                            .commit_time = commit_time_,
+                                                            .xid = xid_}));
+  }
+  return Status::OK();
+}
+
+// A Relation message says how rows from here on look. One that differs from what is stored is
+// explained with the system catalog, and reading waits for its answer.
+Status Reader::OnRelation(std::string_view payload) {
+  TableRuntime* table = tables_.Find(message_.table);
+  if (table == nullptr) {
+    poll_wanted_ = true;
+    return Status::OK();
+  }
+  if (table->ignore_rows || skip_transaction_) return Status::OK();
+  if (RelationMatches(message_, *table->schema)) {
+    if (table->relation_seen) poll_wanted_ = true;
+    table->relation_seen = true;
+    return Status::OK();
+  }
+  if (!stall_answered_) {
+    stalled_ = payload;
+    stalled_for_tables_ = true;
+    tables_asked_ = true;
+    catalog_->Ask(TablesQuery{});
+    return Status::OK();
+  }
+  const TableFacts* facts = nullptr;
+  for (const TableFacts& candidate : found_->tables) {
+    if (candidate.id == message_.table) facts = &candidate;
+  }
+  const TableId id = message_.table;
+  table->relation_seen = true;
+  if (facts != nullptr && table->fingerprint_known) {
+    const std::string reason = ReasonToCopyAgain(table->fingerprint, FingerprintOf(*facts));
+    if (!reason.empty()) {
+      WantCopy(*table, reason, false);
+      return Status::OK();
+    }
+  }
+  Result<SchemaStep> step = StepForRelation(message_, *table->schema, facts, table->rules);
+  if (!step.ok()) {
+    if (KindOf(step.status()) != ErrorKind::kSchema) return step.status();
+    const ErrorParts parts = PartsOf(step.status());
+    return StopTable(id, *table, parts.code, parts.what);
+  }
+  return ApplyStep(id, *table, *step);
+}
+
+Status Reader::ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step) {
+  switch (step.kind) {
+    case SchemaStep::Kind::kSame: return Status::OK();
+    case SchemaStep::Kind::kCopy: WantCopy(table, step.reason, false); return Status::OK();
+    case SchemaStep::Kind::kChange: break;
+  }
+  if (table.copy) {
+    WantCopy(table, "its columns changed while it was copied", table.keep_target);
+    table.ignore_rows = true;
+    return Status::OK();
+  }
+  LogInfo("schema change", {{"pipeline", options_.pipeline},
+                            {"table", table.schema->QualifiedName()},
+                            {"version", step.to->version},
+                            {"oid", id.oid}});
+  ETL_RETURN_IF_ERROR(
+      segment_.Add(table, SchemaChange{.from = table.schema, .to = step.to, .fill = step.fill}));
+  table.schema = step.to;
+  table.batcher.reset();
+  return Status::OK();
+}
+
+}  // namespace etl

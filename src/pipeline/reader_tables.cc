@@ -1,0 +1,271 @@
+// The reader's part that follows the system catalog: tables that come, change and go (correctness,
+// section 7).
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "apply/schema_step.h"
+#include "base/log.h"
+#include "pipeline/reader.h"
+
+namespace etl {
+namespace {
+
+bool CanBeOutOfLine(const ColumnType& type) {
+  switch (type.kind) {
+    case TypeKind::kText:
+    case TypeKind::kBytea:
+    case TypeKind::kJson:
+    case TypeKind::kJsonb:
+    case TypeKind::kNumericText:
+    case TypeKind::kDecimal:
+    case TypeKind::kList:
+    case TypeKind::kStruct:
+    case TypeKind::kServerText: return true;
+    default: return false;
+  }
+}
+
+constexpr std::string_view kReservedInAppend[] = {"_etl_op",        "_etl_lsn", "_etl_seq",
+                                                  "_etl_commit_ts", "_etl_xid", "_etl_unchanged"};
+
+}  // namespace
+
+void Reader::AskTables() {
+  if (tables_asked_) return;
+  tables_asked_ = true;
+  catalog_->Ask(TablesQuery{});
+}
+
+Status Reader::TakeAnswers(Instant now) {
+  if (poll_wanted_ || now >= next_poll_) {
+    poll_wanted_ = false;
+    next_poll_ = now + options_.poll_interval;
+    AskTables();
+    catalog_->Ask(PositionsQuery{});
+  }
+  while (true) {
+    ETL_ASSIGN_OR_RETURN(std::optional<CatalogAnswer> answer, catalog_->Poll(now));
+    if (!answer) return Status::OK();
+    worked_ = true;
+    if (auto* tables = std::get_if<TablesAnswer>(&*answer)) {
+      ETL_RETURN_IF_ERROR(OnTables(std::move(*tables)));
+    } else if (auto* holders = std::get_if<LockHoldersAnswer>(&*answer)) {
+      const TableId id = barrier_questions_.front();
+      barrier_questions_.pop_front();
+      ETL_RETURN_IF_ERROR(OnLockHolders(id, *holders));
+    } else if (auto* plan = std::get_if<ChunkPlanAnswer>(&*answer)) {
+      TableRuntime* table = tables_.Find(plan->table);
+      if (table == nullptr || !table->copy || table->copy->stage() != TableCopy::Stage::kPlan)
+        continue;
+      ETL_RETURN_IF_ERROR(segment_.Add(
+          *table,
+          CopyPlan{.table = plan->table, .generation = table->generation, .chunks = plan->chunks}));
+      table->copy->OnPlan(std::move(plan->chunks));
+      table->copy->asked = false;
+    } else if (auto* xids = std::get_if<RunningXidsAnswer>(&*answer)) {
+      TableRuntime* table = tables_.Find(xid_questions_.front());
+      xid_questions_.pop_front();
+      if (table == nullptr || !table->copy || table->copy->stage() != TableCopy::Stage::kSettleWait)
+        continue;
+      table->copy->asked = false;
+      if (xids->running.empty()) {
+        table->copy->OnXidsVisible();
+      } else {
+        table->copy->ask_again = now + std::chrono::milliseconds(100);
+      }
+    } else if (auto* positions = std::get_if<PositionsAnswer>(&*answer)) {
+      server_end_ = std::max(server_end_, positions->insert);
+      retained_bytes_ = positions->retained_bytes;
+      // WAL moves and none of it reaches us: some servers send no keepalive while they skip it.
+      if (positions->insert > received_ && heartbeat_seen_insert_ > received_ &&
+          now - last_wal_moved_ > options_.heartbeat_after && emit_allowed_ && at_hand_empty_) {
+        catalog_->Ask(EmitMessageQuery{.transactional = false});
+        last_wal_moved_ = now;
+      }
+      heartbeat_seen_insert_ = positions->insert;
+    } else if (auto* emitted = std::get_if<EmitMessageAnswer>(&*answer)) {
+      emit_allowed_ = emitted->allowed;
+    }
+  }
+}
+
+Status Reader::OnTables(TablesAnswer answer) {
+  tables_asked_ = false;
+  found_ = std::move(answer);
+  if (stalled_for_tables_) stall_answered_ = true;
+  return Status::OK();
+}
+
+// Acted on only once the stream has passed the WAL position at which the catalog was read: then no
+// older row can follow.
+Status Reader::ActOnTables() {
+  if (!found_ || received_ < found_->wal_insert || holding_ || frozen_ || stalled_for_tables_)
+    return Status::OK();
+  const TablesAnswer answer = *std::exchange(found_, std::nullopt);
+  worked_ = true;
+  std::set<uint32_t> present;
+  for (const TableFacts& facts : answer.tables) present.insert(facts.id.oid);
+  for (TableId id : tables_.ids()) {
+    TableRuntime& table = tables_.at(id);
+    if (present.contains(id.oid) || table.phase == TablePhase::kStopped) continue;
+    ETL_RETURN_IF_ERROR(StopTable(
+        id, table, "ETL-S121", "it left the publication or was dropped; the copy stays as it is"));
+  }
+  for (std::optional<TableId>& resync : std::exchange(resyncs_, {})) {
+    for (TableId id : tables_.ids()) {
+      if (resync && *resync != id) continue;
+      if (!present.contains(id.oid)) continue;
+      WantCopy(tables_.at(id), "asked for", tables_.at(id).phase == TablePhase::kLive);
+    }
+  }
+  for (const TableFacts& facts : answer.tables) ETL_RETURN_IF_ERROR(ActOnTable(facts));
+  first_look_done_ = true;
+  return Status::OK();
+}
+
+Status Reader::ActOnTable(const TableFacts& facts) {
+  if (!options_.selected(facts.schema, facts.name)) {
+    TableRuntime* table = tables_.Find(facts.id);
+    if (table == nullptr || table->phase == TablePhase::kStopped) return Status::OK();
+    return StopTable(facts.id, *table, "ETL-S123",
+                     "it is no longer selected by `tables`; the copy stays as it is");
+  }
+  TableRuntime* table = tables_.Find(facts.id);
+  if (table == nullptr) return BeginTable(facts);
+  table->leaves = facts.leaves;
+  table->row_filter = facts.row_filter;
+  if (table->phase == TablePhase::kStopped) {
+    // Set aside in an earlier run: tried anew once a run, in case the cause has been mended.
+    if (!first_look_done_ || table->copy_wanted) return BeginTable(facts);
+    return Status::OK();
+  }
+  if (table->copy_wanted) return BeginTable(facts);
+  const Fingerprint now = FingerprintOf(facts);
+  if (table->fingerprint_known) {
+    const std::string reason = ReasonToCopyAgain(table->fingerprint, now);
+    if (!reason.empty()) {
+      WantCopy(*table, reason, table->phase == TablePhase::kLive);
+      return BeginTable(facts);
+    }
+  }
+  Result<SchemaStep> step = StepForCatalog(facts, *table->schema, table->rules);
+  if (!step.ok()) {
+    const ErrorParts parts = PartsOf(step.status());
+    if (KindOf(step.status()) != ErrorKind::kSchema) return step.status();
+    return StopTable(facts.id, *table, parts.code, parts.what);
+  }
+  ETL_RETURN_IF_ERROR(ApplyStep(facts.id, *table, *step));
+  if (table->copy_wanted) return BeginTable(facts);
+  return KeepFingerprint(facts.id, *table, facts);
+}
+
+void Reader::WantCopy(TableRuntime& table, std::string reason, bool keep_target) {
+  LogInfo("table will be copied again", {{"pipeline", options_.pipeline},
+                                         {"table", table.schema->QualifiedName()},
+                                         {"reason", reason}});
+  table.copy_wanted = true;
+  table.keep_target = keep_target;
+  if (!keep_target) table.ignore_rows = true;
+  table.note = std::move(reason);
+  poll_wanted_ = true;
+}
+
+// Starts the (next) copy of a table at the boundary reached (rule C1).
+Status Reader::BeginTable(const TableFacts& facts) {
+  TableRuntime& table = tables_.Add(facts.id);
+  if (auto rules = options_.rules.find(facts.QualifiedName()); rules != options_.rules.end())
+    table.rules = rules->second;
+  table.leaves = facts.leaves;
+  table.row_filter = facts.row_filter;
+  const uint32_t version = table.schema == nullptr ? 1 : table.schema->version + 1;
+  Result<TableSchemaPtr> schema = MakeTableSchema(facts, table.rules, version);
+  if (!schema.ok()) {
+    if (KindOf(schema.status()) != ErrorKind::kSchema) return schema.status();
+    const ErrorParts parts = PartsOf(schema.status());
+    return StopTable(facts.id, table, parts.code, facts.QualifiedName() + ": " + parts.what);
+  }
+  const auto stop = [&](std::string code, std::string reason) {
+    if (table.schema == nullptr) table.schema = *schema;
+    return StopTable(facts.id, table, std::move(code), std::move(reason));
+  };
+  if (options_.snapshot && !facts.can_select) {
+    return stop("ETL-S018", "the role may not read it; do: GRANT SELECT ON " +
+                                facts.QualifiedName() + " TO the role");
+  }
+  if (options_.snapshot && facts.row_security) {
+    return stop("ETL-S017",
+                "row-level security would hide rows from the copy; give the role BYPASSRLS");
+  }
+  if (!facts.row_filter.empty() && facts.replica_identity != 'f') {
+    for (const Column& column : (*schema)->columns) {
+      if (CanBeOutOfLine(*column.type)) {
+        return stop("ETL-S111",
+                    "it has a row filter and column \"" + column.name +
+                        "\" may be stored out of line; do: ALTER TABLE … REPLICA IDENTITY FULL");
+      }
+    }
+  }
+  if (options_.mode == Mode::kAppend) {
+    for (const Column& column : (*schema)->columns) {
+      if (std::find(std::begin(kReservedInAppend), std::end(kReservedInAppend), column.name) !=
+          std::end(kReservedInAppend)) {
+        return stop("ETL-S116", "its column \"" + column.name + "\" has a reserved name");
+      }
+    }
+  }
+  table.schema = *schema;
+  table.batcher.reset();
+  ++table.generation;
+  table.phase = TablePhase::kCopying;
+  table.ignore_rows = false;
+  table.copy_wanted = false;
+  table.note.clear();
+  table.stop_code.clear();
+  table.copy.emplace(table.generation, received_);
+  ETL_RETURN_IF_ERROR(segment_.Add(table, CopyStart{.schema = table.schema,
+                                                    .generation = table.generation,
+                                                    .from = received_,
+                                                    .keep_target = table.keep_target}));
+  table.keep_target = false;
+  table.fingerprint_known = false;
+  ETL_RETURN_IF_ERROR(KeepFingerprint(facts.id, table, facts));
+  LogInfo("copy begins", {{"pipeline", options_.pipeline},
+                          {"table", facts.QualifiedName()},
+                          {"generation", table.generation},
+                          {"from", FormatLsn(received_)}});
+  if (!options_.snapshot) {
+    table.copy->OnLockHolders({});
+    ETL_RETURN_IF_ERROR(segment_.Add(
+        table, CopyPlan{.table = facts.id, .generation = table.generation, .chunks = {}}));
+    table.copy->OnPlan({});
+  }
+  return Status::OK();
+}
+
+Status Reader::StopTable(TableId id, TableRuntime& table, std::string code, std::string reason) {
+  LogError("table set aside", {{"pipeline", options_.pipeline},
+                               {"table", table.schema == nullptr ? std::to_string(id.oid)
+                                                                 : table.schema->QualifiedName()},
+                               {"code", code},
+                               {"reason", reason}});
+  table.phase = TablePhase::kStopped;
+  table.ignore_rows = true;
+  table.copy.reset();
+  table.copy_wanted = false;
+  table.note = reason;
+  table.stop_code = code;
+  if (table.generation == 0) return Status::OK();  // The destination has never heard of it.
+  return segment_.Add(table,
+                      TableStop{.table = id, .code = std::move(code), .reason = std::move(reason)});
+}
+
+Status Reader::KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts) {
+  const Fingerprint now = FingerprintOf(facts);
+  if (table.fingerprint_known && table.fingerprint == now) return Status::OK();
+  table.fingerprint = now;
+  table.fingerprint_known = true;
+  return segment_.Add(table, TableFingerprint{.table = id, .text = FingerprintToText(now)});
+}
+
+}  // namespace etl

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "apply/fingerprint.h"
+#include "apply/table_copy.h"
+#include "batch/table_batcher.h"
+#include "model/segment.h"
+#include "model/table_schema.h"
+#include "postgres/table_facts.h"
+
+namespace etl {
+
+/// All the reader knows of one table of the pipeline while it runs.
+struct TableRuntime {
+  TableSchemaPtr schema;
+  TablePhase phase = TablePhase::kWaiting;
+  uint32_t generation = 0;
+  std::string row_filter;
+  ColumnRules rules;
+  std::vector<LeafFacts> leaves;
+
+  // Stream.
+  bool relation_seen = false;  ///< a Relation message came in this session
+  bool ignore_rows = true;     ///< waiting, stopped, or a new copy begins at the next boundary
+  std::unique_ptr<TableBatcher> batcher;
+  uint64_t begun_transaction = 0;  ///< serial of the transaction the batcher was last told of
+  bool dirty = false;              ///< the batcher holds rows of the open segment
+  int64_t changes = 0;
+
+  // Copy.
+  std::optional<TableCopy> copy;
+  bool copy_wanted = false;  ///< begins at the next boundary
+  bool keep_target = false;
+  bool append_started = false;
+  std::string note;  ///< what it waits for, or why it stopped
+  std::string stop_code;
+  int64_t rows = 0;
+
+  Fingerprint fingerprint;
+  bool fingerprint_known = false;
+};
+
+/// The tables of a pipeline, by oid. Owned by the reader.
+class TableBook {
+ public:
+  /// null: not a table of the pipeline. Remembers the last answer: rows of one table mostly come
+  /// together.
+  TableRuntime* Find(TableId id) {
+    if (last_ != nullptr && id == last_id_) return last_;
+    const auto found = tables_.find(id);
+    if (found == tables_.end()) return nullptr;
+    last_id_ = id;
+    last_ = found->second.get();
+    return last_;
+  }
+  TableRuntime& Add(TableId id) {
+    std::unique_ptr<TableRuntime>& table = tables_[id];
+    if (table == nullptr) {
+      table = std::make_unique<TableRuntime>();
+      order_.push_back(id);
+    }
+    return *table;
+  }
+  /// In the order they were added.
+  const std::vector<TableId>& ids() const { return order_; }
+  TableRuntime& at(TableId id) { return *tables_.at(id); }
+  const TableRuntime& at(TableId id) const { return *tables_.at(id); }
+
+ private:
+  std::unordered_map<TableId, std::unique_ptr<TableRuntime>> tables_;
+  std::vector<TableId> order_;
+  TableId last_id_;
+  TableRuntime* last_ = nullptr;
+};
+
+}  // namespace etl

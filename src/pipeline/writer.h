@@ -1,0 +1,31 @@
+#pragma once
+
+#include <optional>
+
+#include "destination/destination.h"
+#include "pipeline/messages.h"
+#include "runtime/stage.h"
+
+namespace etl {
+
+/// The writer stage: takes deliveries when the destination is ready for one, lets it work, and
+/// tells the reader what has become durable. Its thread is the only one that calls the destination.
+/// Owned by the pipeline.
+class Writer : public Stage {
+ public:
+  Writer(Destination* destination, DeliveryChannel* deliveries, ReplyChannel* replies);
+  Result<Wake> Step(Instant now) override;
+  void AddPollFds(std::vector<pollfd>& fds) override;
+
+ private:
+  bool Reply();
+
+  Destination* const destination_;
+  DeliveryChannel* const deliveries_;
+  ReplyChannel* const replies_;
+  uint64_t accepted_ = 0;
+  uint64_t reported_ = 0;
+  std::optional<WriterReply> unsent_;
+};
+
+}  // namespace etl
