@@ -188,6 +188,8 @@ TEST(Config, WhatYamlOffersBeyondPlainDataIsRefused) {
       "limits:\n  <<: {memory: 64MiB}\n",
       "version: 1\n---\nversion: 1\n",
       "version: [1\n",
+      ",",
+      "version: 1\n]\n",
       "version: 1\n\tlimits: 2\n",
       "version: \xff\n",
       std::string("version: 1\0\n", 12),

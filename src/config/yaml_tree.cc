@@ -23,6 +23,7 @@ class TreeBuilder : public YAML::EventHandler {
   explicit TreeBuilder(ProblemList& problems) : problems_(problems) {}
 
   YamlNode TakeRoot() { return std::move(root_); }
+  int documents() const { return documents_; }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (++documents_ == 2) problems_.Add("ETL-C001", SpanOf(mark), "the file holds a second document", "only one is allowed");
@@ -217,7 +218,8 @@ YamlNode ParseYaml(std::string_view text, ProblemList& problems) {
   try {
     std::istringstream in{std::string(text)};
     YAML::Parser parser(in);
-    while (parser.HandleNextDocument(builder)) {
+    // A stray mark such as "," makes the parser find empty documents for ever.
+    while (builder.documents() < 2 && parser.HandleNextDocument(builder)) {
     }
   } catch (const YAML::Exception& error) {
     const bool placed = !error.mark.is_null();
