@@ -29,6 +29,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports these in inlined standard library code (GCC bugs 105329, 105651).
   target_compile_options(etl_flags INTERFACE -Wno-restrict -Wno-maybe-uninitialized -Wno-stringop-overflow)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  # Builds for fuzzing: g++ is the compiler that decides about warnings, and its -Wconversion says less.
+  target_compile_options(etl_flags INTERFACE -Wno-sign-conversion -Wno-implicit-int-float-conversion -Wno-error)
+endif()
 target_include_directories(etl_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
 target_include_directories(etl_flags SYSTEM INTERFACE ${ETL_DEPS_DIR}/arrow/include)
 if(ETL_FAILPOINTS)
