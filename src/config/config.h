@@ -12,8 +12,8 @@
 
 namespace etl {
 
-/// Everything `etl-stream.yaml` says, with its defaults. Made once by LoadConfig, then immutable and shared.
-/// Parts are compared with ==, so that a reload restarts only what changed.
+/// Everything `etl-stream.yaml` says, with its defaults. Made once by LoadConfig, then immutable
+/// and shared. Parts are compared with ==, so that a reload restarts only what changed.
 
 struct LimitsConfig {
   int64_t memory = int64_t{512} << 20;  ///< bytes, for all data of the process
@@ -34,13 +34,13 @@ struct SourceConfig {
 /// type: duckdb
 struct DestinationConfig {
   std::string name;
-  std::string path;                                       ///< absolute, or relative to the working directory
+  std::string path;  ///< absolute, or relative to the working directory
   std::optional<Duration> release = std::chrono::seconds(1);  ///< none: off
   friend bool operator==(const DestinationConfig&, const DestinationConfig&) = default;
 };
 
 enum class PipelineMode : uint8_t { kMirror, kAppend };
-enum class OnUnrepresentable : uint8_t { kError, kNull };
+enum class UnrepresentablePolicy : uint8_t { kError, kNull };
 
 /// `columns:` of one table.
 struct ColumnRulesConfig {
@@ -54,10 +54,10 @@ struct PipelineConfig {
   std::string source;
   std::string destination;
   PipelineMode mode = PipelineMode::kMirror;
-  TableFilter tables;        ///< empty: what the publication holds
-  std::string publication;   ///< etl_<name> unless written
+  TableFilter tables;              ///< empty: what the publication holds
+  std::string publication;         ///< etl_<name> unless written
   bool publication_named = false;  ///< written in the file
-  std::string slot;          ///< etl_<name> unless written
+  std::string slot;                ///< etl_<name> unless written
   bool snapshot_enabled = true;
   int snapshot_parallelism = 2;
   int64_t snapshot_chunk_rows = 100000;
@@ -68,7 +68,7 @@ struct PipelineConfig {
   Duration retry_give_up = std::chrono::minutes(2);
   std::map<std::string, ColumnRulesConfig> columns;  ///< by schema.table
   SecretRef hash_key;
-  OnUnrepresentable on_unrepresentable = OnUnrepresentable::kError;
+  UnrepresentablePolicy on_unrepresentable = UnrepresentablePolicy::kError;
   bool enabled = true;
   friend bool operator==(const PipelineConfig&, const PipelineConfig&) = default;
 };

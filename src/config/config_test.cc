@@ -109,7 +109,7 @@ TEST(Config, EveryKeyOfTheContractReachesItsField) {
   EXPECT_EQ(pipeline.columns.at("public.users").exclude, std::vector<std::string>{"password_hash"});
   EXPECT_EQ(pipeline.columns.at("public.users").hash, std::vector<std::string>{"email"});
   EXPECT_EQ(pipeline.hash_key, SecretRef::File("conf/keys/hash"));
-  EXPECT_EQ(pipeline.on_unrepresentable, OnUnrepresentable::kNull);
+  EXPECT_EQ(pipeline.on_unrepresentable, UnrepresentablePolicy::kNull);
   EXPECT_FALSE(pipeline.enabled);
 }
 

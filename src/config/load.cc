@@ -55,10 +55,14 @@ class Loader {
     Catalog(reader);
     Limits(reader);
     reader.NotYet("alerts", NotCarriedOut("alerts"));
-    EachNamed(reader, "sources", [&](const std::string& name, const YamlNode::Entry& entry) { Source(name, entry); });
-    EachNamed(reader, "destinations",
-              [&](const std::string& name, const YamlNode::Entry& entry) { Destination(name, entry); });
-    EachNamed(reader, "pipelines", [&](const std::string& name, const YamlNode::Entry& entry) { Pipeline(name, entry); });
+    EachNamed(reader, "sources",
+              [&](const std::string& name, const YamlNode::Entry& entry) { Source(name, entry); });
+    EachNamed(reader, "destinations", [&](const std::string& name, const YamlNode::Entry& entry) {
+      Destination(name, entry);
+    });
+    EachNamed(reader, "pipelines", [&](const std::string& name, const YamlNode::Entry& entry) {
+      Pipeline(name, entry);
+    });
     reader.Finish();
     CheckReferences();
     CheckSharing();
@@ -73,7 +77,8 @@ class Loader {
     MapReader reader(entry->value, key, context_);
     for (const YamlNode::Entry& named : entry->value.entries) {
       if (!IsValidName(named.key)) {
-        context_.problems.Add("ETL-C013", named.span, fmt::format("\"{}\" is not a valid name in {}", named.key, key),
+        context_.problems.Add("ETL-C013", named.span,
+                              fmt::format("\"{}\" is not a valid name in {}", named.key, key),
                               "a lower-case letter, then at most 47 of a-z, 0-9 and _");
       }
       decode(named.key, named);
@@ -94,13 +99,15 @@ class Loader {
     if (listen != nullptr) {
       const std::optional<std::string> text = ScalarText(listen->value, "server.listen", context_);
       if (text.has_value() && *text != "off") {
-        context_.problems.Add("ETL-C040", listen->value.span, reason, "write listen: off, or leave server out");
+        context_.problems.Add("ETL-C040", listen->value.span, reason,
+                              "write listen: off, or leave server out");
       }
     }
     SecretRef token;
     reader.Secret("token", &token);
     if (listen == nullptr && !token.empty()) {
-      context_.problems.Add("ETL-C040", entry->span, reason, "write listen: off, or leave server out");
+      context_.problems.Add("ETL-C040", entry->span, reason,
+                            "write listen: off, or leave server out");
     }
     reader.Finish();
   }
@@ -111,7 +118,8 @@ class Loader {
     const YamlNode::Entry* entry = root.Take("catalog");
     if (entry == nullptr || !root.Text("catalog", &text)) return;
     if (text.starts_with("postgres://") || text.starts_with("postgresql://")) {
-      context_.problems.Add("ETL-C040", entry->span, NotCarriedOut("a catalog in PostgreSQL"), "name a file");
+      context_.problems.Add("ETL-C040", entry->span, NotCarriedOut("a catalog in PostgreSQL"),
+                            "name a file");
       return;
     }
     config_.catalog = ResolvePath(context_, text);
@@ -158,17 +166,21 @@ class Loader {
     if (!split.password.has_value()) return;
     // A password that comes whole from the environment does not stand in the file.
     const std::optional<std::string> written = SplitPassword(url.value.text).password;
-    const bool from_env = (!written.has_value() || (written->starts_with("${") && written->find('}') == written->size() - 1 &&
+    const bool from_env = (!written.has_value() || (written->starts_with("${") &&
+                                                    written->find('}') == written->size() - 1 &&
                                                     written->find(":-") == std::string::npos)) &&
                           url.value.text.find(":-") == std::string::npos;
     if (!from_env && !context_.allow_plaintext) {
-      context_.problems.Add("ETL-C021", url.span, fmt::format("{}.url holds a password in clear", where),
+      context_.problems.Add("ETL-C021", url.span,
+                            fmt::format("{}.url holds a password in clear", where),
                             "take it out and add password: {env: NAME} or password: {file: PATH}");
     } else if (!source.password.empty()) {
-      context_.problems.Add("ETL-C013", url.span, fmt::format("{} has a password in url and in password", where),
+      context_.problems.Add("ETL-C013", url.span,
+                            fmt::format("{} has a password in url and in password", where),
                             "keep one of them");
     } else {
-      if (!from_env) context_.warnings.push_back(fmt::format("{}.url holds a password in clear", where));
+      if (!from_env)
+        context_.warnings.push_back(fmt::format("{}.url holds a password in clear", where));
       source.password = SecretRef::Literal(Secret(std::move(*split.password)));
     }
   }
@@ -183,7 +195,8 @@ class Loader {
     const YamlNode::Entry* type = reader.Require("type");
     if (type != nullptr && (type->value.text == "snowflake" || type->value.text == "http")) {
       context_.problems.Add("ETL-C040", type->value.span,
-                            NotCarriedOut(fmt::format("destinations of type {}", type->value.text)), "use type: duckdb");
+                            NotCarriedOut(fmt::format("destinations of type {}", type->value.text)),
+                            "use type: duckdb");
       return;
     }
     int chosen = 0;
@@ -192,7 +205,8 @@ class Loader {
     std::string path;
     if (reader.Text("path", &path)) destination.path = ResolvePath(context_, path);
     const YamlNode::Entry* release = reader.Take("release");
-    if (release != nullptr && release->value.kind == YamlNode::Kind::kScalar && release->value.text == "off") {
+    if (release != nullptr && release->value.kind == YamlNode::Kind::kScalar &&
+        release->value.text == "off") {
       destination.release.reset();
     } else if (release != nullptr) {
       Duration after = *destination.release;
@@ -208,12 +222,15 @@ class Loader {
     pipeline.name = name;
     places_.pipeline[name] = entry.span;
     MapReader reader(entry.value, "pipelines." + name, context_);
-    if (const YamlNode::Entry* source = reader.Require("source")) places_.source_of[name] = source->value.span;
-    if (const YamlNode::Entry* target = reader.Require("destination")) places_.destination_of[name] = target->value.span;
+    if (const YamlNode::Entry* source = reader.Require("source"))
+      places_.source_of[name] = source->value.span;
+    if (const YamlNode::Entry* target = reader.Require("destination"))
+      places_.destination_of[name] = target->value.span;
     reader.Text("source", &pipeline.source);
     reader.Text("destination", &pipeline.destination);
-    reader.Choice<PipelineMode>("mode", {{"mirror", PipelineMode::kMirror}, {"append", PipelineMode::kAppend}},
-                                &pipeline.mode);
+    reader.Choice<PipelineMode>(
+        "mode", {{"mirror", PipelineMode::kMirror}, {"append", PipelineMode::kAppend}},
+        &pipeline.mode);
     Tables(reader, pipeline);
     SlotAndPublication(reader, pipeline);
     Snapshot(reader, pipeline);
@@ -221,8 +238,9 @@ class Loader {
     Retry(reader, pipeline);
     WalBudget(reader);
     Columns(reader, pipeline);
-    reader.Choice<OnUnrepresentable>(
-        "on_unrepresentable", {{"error", OnUnrepresentable::kError}, {"null", OnUnrepresentable::kNull}},
+    reader.Choice<UnrepresentablePolicy>(
+        "on_unrepresentable",
+        {{"error", UnrepresentablePolicy::kError}, {"null", UnrepresentablePolicy::kNull}},
         &pipeline.on_unrepresentable);
     reader.Bool("enabled", &pipeline.enabled);
     reader.Finish();
@@ -236,21 +254,27 @@ class Loader {
     reader.TextList("tables", &patterns);
     bool includes = patterns.empty();
     for (const std::string& pattern : patterns) {
-      const std::string_view bare = std::string_view(pattern).substr(pattern.starts_with('!') ? 1 : 0);
+      const std::string_view bare =
+          std::string_view(pattern).substr(pattern.starts_with('!') ? 1 : 0);
       includes = includes || !pattern.starts_with('!');
-      if (bare.empty() || (bare.find('.') == std::string_view::npos && bare.find('*') == std::string_view::npos)) {
-        context_.problems.Add("ETL-C013", SpanOfItem(entry->value, pattern),
-                              fmt::format("{}: \"{}\" names no schema", reader.Path("tables"), pattern),
-                              fmt::format("a pattern is schema.table, such as \"public.{}\"", bare.empty() ? "*" : bare));
+      if (bare.empty() ||
+          (bare.find('.') == std::string_view::npos && bare.find('*') == std::string_view::npos)) {
+        context_.problems.Add(
+            "ETL-C013", SpanOfItem(entry->value, pattern),
+            fmt::format("{}: \"{}\" names no schema", reader.Path("tables"), pattern),
+            fmt::format("a pattern is schema.table, such as \"public.{}\"",
+                        bare.empty() ? "*" : bare));
       }
     }
     if (entry->value.kind == YamlNode::Kind::kList && entry->value.items.empty()) {
-      context_.problems.Add("ETL-C013", entry->value.span, fmt::format("{} is empty", reader.Path("tables")),
+      context_.problems.Add("ETL-C013", entry->value.span,
+                            fmt::format("{} is empty", reader.Path("tables")),
                             "leave it out to take what the publication holds");
     } else if (!includes) {
-      context_.problems.Add("ETL-C013", entry->value.span,
-                            fmt::format("{} only excludes, so it selects nothing", reader.Path("tables")),
-                            "begin with what to include, such as \"*.*\"");
+      context_.problems.Add(
+          "ETL-C013", entry->value.span,
+          fmt::format("{} only excludes, so it selects nothing", reader.Path("tables")),
+          "begin with what to include, such as \"*.*\"");
     }
     pipeline.tables = TableFilter(std::move(patterns));
   }
@@ -267,9 +291,11 @@ class Loader {
     pipeline.slot = "etl_" + pipeline.name;
     const YamlNode::Entry* publication = reader.Take("publication");
     pipeline.publication_named = publication != nullptr;
-    if (reader.Text("publication", &pipeline.publication) && pipeline.publication.size() > kIdentifierBytesMax) {
+    if (reader.Text("publication", &pipeline.publication) &&
+        pipeline.publication.size() > kIdentifierBytesMax) {
       context_.problems.Add("ETL-C013", publication->value.span,
-                            fmt::format("{} has more than {} bytes", reader.Path("publication"), kIdentifierBytesMax));
+                            fmt::format("{} has more than {} bytes", reader.Path("publication"),
+                                        kIdentifierBytesMax));
     }
     const YamlNode::Entry* slot = reader.Take("slot");
     if (reader.Text("slot", &pipeline.slot) && !IsSlotName(pipeline.slot)) {
@@ -281,8 +307,8 @@ class Loader {
 
   static bool IsSlotName(const std::string& slot) {
     return slot.size() <= kIdentifierBytesMax && std::all_of(slot.begin(), slot.end(), [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
-    });
+             return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+           });
   }
 
   void Snapshot(MapReader& parent, PipelineConfig& pipeline) {
@@ -297,7 +323,8 @@ class Loader {
     reader.Finish();
     if (!pipeline.snapshot_enabled && pipeline.mode != PipelineMode::kAppend) {
       context_.problems.Add("ETL-C013", entry->span,
-                            fmt::format("{}.enabled: false is possible with mode: append only", parent.Path("snapshot")),
+                            fmt::format("{}.enabled: false is possible with mode: append only",
+                                        parent.Path("snapshot")),
                             "a mirror needs the rows that are there already");
     }
   }
@@ -324,9 +351,11 @@ class Loader {
   void WalBudget(MapReader& reader) {
     const YamlNode::Entry* entry = reader.Take("wal_budget");
     if (entry == nullptr) return;
-    const std::optional<std::string> text = ScalarText(entry->value, reader.Path("wal_budget"), context_);
+    const std::optional<std::string> text =
+        ScalarText(entry->value, reader.Path("wal_budget"), context_);
     if (text.has_value() && *text != "off") {
-      context_.problems.Add("ETL-C040", entry->value.span, NotCarriedOut("wal_budget"), "write wal_budget: off");
+      context_.problems.Add("ETL-C040", entry->value.span, NotCarriedOut("wal_budget"),
+                            "write wal_budget: off");
     }
   }
 
@@ -339,7 +368,8 @@ class Loader {
     bool hashes = false;
     for (const YamlNode::Entry& table : entry->value.entries) {
       if (table.key.find('.') == std::string::npos || table.key.find('*') != std::string::npos) {
-        context_.problems.Add("ETL-C013", table.span, fmt::format("{}: \"{}\" is not schema.table", where, table.key),
+        context_.problems.Add("ETL-C013", table.span,
+                              fmt::format("{}: \"{}\" is not schema.table", where, table.key),
                               "each table is named in full");
       }
       MapReader reader(table.value, where + "." + table.key, context_);
@@ -348,38 +378,45 @@ class Loader {
       reader.TextList("hash", &rules.hash);
       reader.Finish();
       for (const std::string& column : rules.hash) {
-        if (std::find(rules.exclude.begin(), rules.exclude.end(), column) == rules.exclude.end()) continue;
+        if (std::find(rules.exclude.begin(), rules.exclude.end(), column) == rules.exclude.end())
+          continue;
         context_.problems.Add("ETL-C013", table.span,
-                              fmt::format("{}.{}: column \"{}\" is both excluded and hashed", where, table.key, column),
+                              fmt::format("{}.{}: column \"{}\" is both excluded and hashed", where,
+                                          table.key, column),
                               "keep one of them");
       }
       hashes = hashes || !rules.hash.empty();
       pipeline.columns.emplace(table.key, std::move(rules));
     }
-    const bool key_written = std::any_of(parent.node().entries.begin(), parent.node().entries.end(),
-                                         [](const YamlNode::Entry& e) { return e.key == "hash_key"; });
+    const bool key_written =
+        std::any_of(parent.node().entries.begin(), parent.node().entries.end(),
+                    [](const YamlNode::Entry& e) { return e.key == "hash_key"; });
     if (hashes && !key_written) {
-      context_.problems.Add("ETL-C014", entry->span, fmt::format("{} hashes columns, but {} is missing", where,
-                                                                parent.Path("hash_key")),
-                            "add hash_key: {env: NAME}");
+      context_.problems.Add(
+          "ETL-C014", entry->span,
+          fmt::format("{} hashes columns, but {} is missing", where, parent.Path("hash_key")),
+          "add hash_key: {env: NAME}");
     }
   }
 
-  void CheckReference(std::string_view kind, const std::string& pipeline, const std::string& name, SourceSpan span,
-                      const std::vector<std::string>& names) {
+  void CheckReference(std::string_view kind, const std::string& pipeline, const std::string& name,
+                      SourceSpan span, const std::vector<std::string>& names) {
     if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return;
     const std::optional<std::string> nearest = NearestName(name, names);
     std::string list;
     for (const std::string& each : names) list += (list.empty() ? "" : ", ") + each;
-    context_.problems.Add("ETL-C030", span, fmt::format("pipelines.{}: there is no {} \"{}\"", pipeline, kind, name),
-                          nearest.has_value() ? fmt::format("did you mean \"{}\"?", *nearest) : "",
-                          names.empty() ? fmt::format("no {} is defined", kind) : fmt::format("defined: {}", list));
+    context_.problems.Add(
+        "ETL-C030", span, fmt::format("pipelines.{}: there is no {} \"{}\"", pipeline, kind, name),
+        nearest.has_value() ? fmt::format("did you mean \"{}\"?", *nearest) : "",
+        names.empty() ? fmt::format("no {} is defined", kind) : fmt::format("defined: {}", list));
   }
 
   void CheckReferences() {
     for (const auto& [name, pipeline] : config_.pipelines) {
-      CheckReference("source", name, pipeline.source, places_.source_of[name], places_.source_names);
-      CheckReference("destination", name, pipeline.destination, places_.destination_of[name], places_.destination_names);
+      CheckReference("source", name, pipeline.source, places_.source_of[name],
+                     places_.source_names);
+      CheckReference("destination", name, pipeline.destination, places_.destination_of[name],
+                     places_.destination_names);
     }
   }
 
@@ -389,10 +426,11 @@ class Loader {
     for (const auto& [name, pipeline] : config_.pipelines) {
       const auto [at, fresh] = slots.emplace(std::pair(pipeline.source, pipeline.slot), name);
       if (!fresh) {
-        context_.problems.Add("ETL-C013", places_.pipeline[name],
-                              fmt::format("pipelines.{} and pipelines.{} use the same slot \"{}\" of source {}", at->second,
-                                          name, pipeline.slot, pipeline.source),
-                              "a slot serves one pipeline");
+        context_.problems.Add(
+            "ETL-C013", places_.pipeline[name],
+            fmt::format("pipelines.{} and pipelines.{} use the same slot \"{}\" of source {}",
+                        at->second, name, pipeline.slot, pipeline.source),
+            "a slot serves one pipeline");
       }
     }
     std::map<std::string, std::string> files;
@@ -400,12 +438,14 @@ class Loader {
       if (destination.path.empty()) continue;
       const auto [at, fresh] = files.emplace(destination.path, name);
       if (!fresh) {
-        context_.problems.Add("ETL-C013", places_.destination[name],
-                              fmt::format("destinations.{} and destinations.{} are the same file", at->second, name),
-                              "let the pipelines share one destination");
+        context_.problems.Add(
+            "ETL-C013", places_.destination[name],
+            fmt::format("destinations.{} and destinations.{} are the same file", at->second, name),
+            "let the pipelines share one destination");
       } else if (destination.path == config_.catalog) {
-        context_.problems.Add("ETL-C013", places_.destination[name],
-                              fmt::format("destinations.{} and the catalog are the same file", name));
+        context_.problems.Add(
+            "ETL-C013", places_.destination[name],
+            fmt::format("destinations.{} and the catalog are the same file", name));
       }
     }
   }
@@ -417,13 +457,15 @@ class Loader {
 
 }  // namespace
 
-LoadedConfig LoadConfigText(std::string_view text, const std::string& file, const LoadOptions& options) {
+LoadedConfig LoadConfigText(std::string_view text, const std::string& file,
+                            const LoadOptions& options) {
   LoadedConfig out;
   out.file = file;
   ProblemList problems(text);
   const YamlNode root = ParseYaml(text, problems);
   if (root.kind == YamlNode::Kind::kNull && problems.empty()) {
-    problems.Add("ETL-C012", {}, "the configuration is empty", "etl-stream init writes a first one");
+    problems.Add("ETL-C012", {}, "the configuration is empty",
+                 "etl-stream init writes a first one");
   } else if (root.kind != YamlNode::Kind::kNull) {
     Loader loader(DecodeContext{.problems = problems,
                                 .env = options.env,
@@ -443,14 +485,24 @@ LoadedConfig LoadConfigFile(const std::string& path, const LoadOptions& options)
   unreadable.file = path;
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
-    unreadable.problems.push_back({"ETL-C002", fmt::format("{} is a folder, not a configuration file", path), {}, {}, {}, {}});
+    unreadable.problems.push_back({"ETL-C002",
+                                   fmt::format("{} is a folder, not a configuration file", path),
+                                   {},
+                                   {},
+                                   {},
+                                   {}});
     return unreadable;
   }
   std::ifstream in(path, std::ios::binary);
   if (!in) {
     const std::string reason = std::strerror(errno);
-    unreadable.problems.push_back({"ETL-C002", fmt::format("the configuration file cannot be read: {}", reason), {}, {},
-                                   "name one with --config, or write a first one with: etl-stream init", {}});
+    unreadable.problems.push_back(
+        {"ETL-C002",
+         fmt::format("the configuration file cannot be read: {}", reason),
+         {},
+         {},
+         "name one with --config, or write a first one with: etl-stream init",
+         {}});
     return unreadable;
   }
   // One byte more than allowed is enough to see that it is too large.
@@ -463,7 +515,8 @@ LoadedConfig LoadConfigFile(const std::string& path, const LoadOptions& options)
 Status LoadedConfig::status() const {
   if (problems.empty()) return Status::OK();
   const ConfigProblem& first = problems.front();
-  std::string what = first.span.line > 0 ? fmt::format("{}:{}:{}: {}", file, first.span.line, first.span.column, first.what)
+  std::string what = first.span.line > 0 ? fmt::format("{}:{}:{}: {}", file, first.span.line,
+                                                       first.span.column, first.what)
                                          : fmt::format("{}: {}", file, first.what);
   if (problems.size() > 1) what += fmt::format(" (and {} more)", problems.size() - 1);
   return MakeError(ErrorKind::kConfig, first.code, std::move(what), first.hint);
@@ -471,8 +524,10 @@ Status LoadedConfig::status() const {
 
 std::string LoadedConfig::Describe() const {
   std::string out;
-  for (size_t i = 0; i < problems.size() && i < kProblemsShown; ++i) out += FormatProblem(problems[i], file);
-  if (problems.size() > kProblemsShown) out += fmt::format("and {} more errors\n", problems.size() - kProblemsShown);
+  for (size_t i = 0; i < problems.size() && i < kProblemsShown; ++i)
+    out += FormatProblem(problems[i], file);
+  if (problems.size() > kProblemsShown)
+    out += fmt::format("and {} more errors\n", problems.size() - kProblemsShown);
   return out;
 }
 
