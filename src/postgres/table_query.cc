@@ -1,0 +1,236 @@
+#include "postgres/table_query.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "postgres/type_resolver.h"
+#include "postgres/wal_position.h"
+
+namespace etl {
+namespace {
+
+// Which result is which.
+enum ResultNumber : size_t { kBegin, kTables, kColumns, kTypes, kAttributes, kKeys, kLeaves, kEnd, kCommit };
+
+/// `p`: relid, list of published attributes (NULL: all that are not generated), filter.
+std::string PublishedSql(const std::string& publication, int server_version) {
+  const std::string name = QuoteLiteral(publication);
+  if (server_version >= 150000) {
+    return "SELECT g.relid, string_to_array(g.attrs::text, ' ')::int2[] AS attrs, pg_get_expr(g.qual, g.relid) AS filter "
+           "FROM pg_get_publication_tables(" + name + ") g";
+  }
+  return "SELECT g.relid, NULL::int2[] AS attrs, NULL::text AS filter FROM pg_get_publication_tables(" + name + ") g";
+}
+
+// True arrays only: a fixed type such as point has an element type, too, but is nobody's array type.
+constexpr std::string_view kTypeTree =
+    "types(oid) AS (SELECT a.atttypid FROM p JOIN pg_attribute a ON a.attrelid = p.relid "
+    "WHERE a.attnum > 0 AND NOT a.attisdropped UNION SELECT x.oid FROM types t "
+    "JOIN pg_type y ON y.oid = t.oid LEFT JOIN pg_type e ON e.oid = y.typelem AND e.typarray = y.oid "
+    "CROSS JOIN LATERAL (SELECT e.oid WHERE e.oid IS NOT NULL UNION ALL "
+    "SELECT y.typbasetype WHERE y.typbasetype <> 0 UNION ALL "
+    "SELECT ca.atttypid FROM pg_attribute ca WHERE y.typtype = 'c' AND ca.attrelid = y.typrelid "
+    "AND ca.attnum > 0 AND NOT ca.attisdropped) x(oid))";
+
+std::vector<int16_t> ParseNumbers(std::string_view text) {
+  std::vector<int16_t> numbers;
+  const char* at = text.data();
+  const char* end = at + text.size();
+  while (at < end) {
+    int16_t number = 0;
+    const auto [next, error] = std::from_chars(at, end, number);
+    if (error != std::errc()) {
+      ++at;
+      continue;
+    }
+    numbers.push_back(number);
+    at = next;
+  }
+  return numbers;
+}
+
+TypeRows ReadTypes(const PgResult& types, const PgResult& attributes) {
+  TypeRows rows;
+  for (int i = 0; i < types.rows(); ++i) {
+    TypeRow row{.oid = types.Oid(i, 0),
+                .name = types.String(i, 1),
+                .display = types.String(i, 2),
+                .kind = types.Text(i, 3)[0],
+                .category = types.Text(i, 4)[0],
+                .element = types.Oid(i, 5),
+                .base = types.Oid(i, 6),
+                .base_typmod = static_cast<int32_t>(types.Int(i, 7)),
+                .base_dimensions = static_cast<int16_t>(types.Int(i, 8)),
+                .delimiter = types.Text(i, 9)[0],
+                .attributes = {}};
+    rows[row.oid] = std::move(row);
+  }
+  for (int i = 0; i < attributes.rows(); ++i) {
+    const auto it = rows.find(attributes.Oid(i, 0));
+    if (it == rows.end()) continue;
+    it->second.attributes.push_back({.name = attributes.String(i, 1),
+                                     .type = attributes.Oid(i, 2),
+                                     .typmod = static_cast<int32_t>(attributes.Int(i, 3)),
+                                     .dimensions = static_cast<int16_t>(attributes.Int(i, 4))});
+  }
+  return rows;
+}
+
+AttributeFacts ReadColumn(const PgResult& rows, int i, const TypeRows& types) {
+  AttributeFacts column{.attnum = static_cast<int16_t>(rows.Int(i, 1)),
+                        .name = rows.String(i, 2),
+                        .type_oid = rows.Oid(i, 3),
+                        .typmod = static_cast<int32_t>(rows.Int(i, 4)),
+                        .dimensions = static_cast<int16_t>(rows.Int(i, 5)),
+                        .type = nullptr,
+                        .not_null = rows.Bool(i, 6),
+                        .published = rows.Bool(i, 7),
+                        .has_missing = rows.Bool(i, 8),
+                        .missing_text = std::nullopt,
+                        .row_xmin = rows.Oid(i, 10),
+                        .collation = rows.Oid(i, 11)};
+  if (!rows.Null(i, 9)) column.missing_text = rows.String(i, 9);
+  column.type = ResolveType(types, column.type_oid, column.typmod, column.dimensions);
+  return column;
+}
+
+LeafFacts ReadLeaf(const PgResult& rows, int i) {
+  LeafFacts leaf{.id = {rows.Oid(i, 1)},
+                 .schema = rows.String(i, 2),
+                 .name = rows.String(i, 3),
+                 .file_node = rows.Oid(i, 4),
+                 .bound = rows.String(i, 5),
+                 .blocks = rows.Int(i, 6),
+                 .rows_estimate = rows.Double(i, 7),
+                 .heap = rows.Bool(i, 8)};
+  // Never analysed: a row of about 100 bytes.
+  if (leaf.rows_estimate < 0) leaf.rows_estimate = static_cast<double>(leaf.blocks) * 80;
+  return leaf;
+}
+
+}  // namespace
+
+std::string TablesSql(const std::string& publication, int server_version) {
+  const std::string with = "WITH RECURSIVE p AS (" + PublishedSql(publication, server_version) + ")";
+  std::string sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;";
+  sql += with +
+         " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, coalesce(r.oid, 0), p.filter, "
+         "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), row_security_active(c.oid) "
+         "FROM p JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace "
+         "LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM pg_publication "
+         "WHERE pubname = " + QuoteLiteral(publication) + ") WHERE c.relkind IN ('r', 'p') ORDER BY c.oid;";
+  // attmissingval is an array of one value; box is the one type whose array separates by semicolons.
+  sql += with +
+         " SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attndims, a.attnotnull, "
+         "CASE WHEN p.attrs IS NULL THEN a.attgenerated = '' ELSE a.attnum = ANY (p.attrs) END, a.atthasmissing, "
+         "CASE WHEN a.atttypid = 603 THEN trim(BOTH '{}' FROM a.attmissingval::text) "
+         "ELSE (a.attmissingval::text::text[])[1] END, a.xmin, a.attcollation "
+         "FROM p JOIN pg_attribute a ON a.attrelid = p.relid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, 2;";
+  sql += with + ", " + std::string(kTypeTree) +
+         " SELECT y.oid, y.typname, format_type(y.oid, NULL), y.typtype, y.typcategory, coalesce(e.oid, 0), "
+         "y.typbasetype, y.typtypmod, y.typndims, y.typdelim FROM pg_type y "
+         "LEFT JOIN pg_type e ON e.oid = y.typelem AND e.typarray = y.oid WHERE y.oid IN (SELECT oid FROM types);";
+  sql += with + ", " + std::string(kTypeTree) +
+         " SELECT y.oid, a.attname, a.atttypid, a.atttypmod, a.attndims FROM pg_type y JOIN pg_attribute a "
+         "ON a.attrelid = y.typrelid WHERE y.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped "
+         "AND y.oid IN (SELECT oid FROM types) ORDER BY y.oid, a.attnum;";
+  // Indexes that find exactly one row: unique, immediate, whole, of plain columns that are not null.
+  sql += with +
+         " SELECT i.indrelid, i.indkey::text, i.indnkeyatts, i.indisprimary, i.indisreplident "
+         "FROM p JOIN pg_index i ON i.indrelid = p.relid WHERE i.indisunique AND i.indimmediate AND i.indisvalid "
+         "AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT FROM pg_attribute a "
+         "WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) AND NOT a.attnotnull) "
+         "ORDER BY i.indrelid, i.indisprimary DESC, i.indexrelid;";
+  sql += with +
+         ", tree(root, relid) AS (SELECT relid, relid FROM p UNION ALL SELECT t.root, h.inhrelid FROM tree t "
+         "JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'p' JOIN pg_inherits h ON h.inhparent = t.relid) "
+         "SELECT t.root, c.oid, n.nspname, c.relname, c.relfilenode, pg_get_expr(c.relpartbound, c.oid), c.relpages, "
+         "c.reltuples, coalesce(m.amname = 'heap', false), has_table_privilege(c.oid, 'SELECT') "
+         "FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'r' "
+         "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam ORDER BY t.root, c.oid;";
+  sql += "SELECT " + std::string(kInsertPositionSql) + ", " + std::string(kSegmentSizeSql) + ";";
+  return sql + "COMMIT";
+}
+
+Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
+  for (const PgResult& result : results) {
+    ETL_RETURN_IF_ERROR(StatementStatus(result, "read the source's system catalog"));
+  }
+  if (results.size() != kCommit + 1) {
+    return MakeError(ErrorKind::kInternal, "ETL-S199", "the source's system catalog answered in part only");
+  }
+  const TypeRows types = ReadTypes(results[kTypes], results[kAttributes]);
+  std::map<uint32_t, TableFacts> tables;
+  const PgResult& rows = results[kTables];
+  for (int i = 0; i < rows.rows(); ++i) {
+    tables[rows.Oid(i, 0)] = TableFacts{.id = {rows.Oid(i, 0)},
+                                        .schema = rows.String(i, 1),
+                                        .name = rows.String(i, 2),
+                                        .kind = rows.Text(i, 3)[0],
+                                        .persistence = rows.Text(i, 4)[0],
+                                        .replica_identity = rows.Text(i, 5)[0],
+                                        .publication_entry = rows.Oid(i, 6),
+                                        .row_filter = rows.String(i, 7),
+                                        .can_select = rows.Bool(i, 8),
+                                        .row_security = rows.Bool(i, 9),
+                                        .columns = {},
+                                        .key = {},
+                                        .leaves = {}};
+  }
+  const auto find = [&](uint32_t oid) -> TableFacts* {
+    const auto it = tables.find(oid);
+    return it == tables.end() ? nullptr : &it->second;
+  };
+  for (int i = 0; i < results[kColumns].rows(); ++i) {
+    TableFacts* table = find(results[kColumns].Oid(i, 0));
+    if (table != nullptr) table->columns.push_back(ReadColumn(results[kColumns], i, types));
+  }
+  for (int i = 0; i < results[kKeys].rows(); ++i) {
+    const PgResult& keys = results[kKeys];
+    TableFacts* table = find(keys.Oid(i, 0));
+    if (table == nullptr || !table->key.empty()) continue;
+    // Old rows carry the columns of the replica identity: another index finds nothing by them.
+    const char identity = table->replica_identity;
+    const bool usable = identity == 'f' || (identity == 'd' && keys.Bool(i, 3)) || (identity == 'i' && keys.Bool(i, 4));
+    if (!usable) continue;
+    table->key = ParseNumbers(keys.Text(i, 1));
+    table->key.resize(std::min(table->key.size(), static_cast<size_t>(keys.Int(i, 2))));
+  }
+  for (int i = 0; i < results[kLeaves].rows(); ++i) {
+    TableFacts* table = find(results[kLeaves].Oid(i, 0));
+    if (table == nullptr) continue;
+    table->leaves.push_back(ReadLeaf(results[kLeaves], i));
+    table->can_select = table->can_select && results[kLeaves].Bool(i, 9);
+  }
+  TablesAnswer answer;
+  answer.wal_insert =
+      NormaliseInsertLsn(results[kEnd].LsnAt(0, 0), static_cast<uint64_t>(results[kEnd].Int(0, 1)));
+  for (auto& [oid, table] : tables) answer.tables.push_back(std::move(table));
+  return answer;
+}
+
+Result<TablesAnswer> LoadTables(PgConnection& connection, const std::string& publication,
+                                Instant deadline) {
+  ETL_RETURN_IF_ERROR(connection.Send(TablesSql(publication, connection.server_version())));
+  std::vector<PgResult> results;
+  while (connection.busy()) {
+    ETL_ASSIGN_OR_RETURN(std::optional<PgResult> result, connection.Poll());
+    if (result) {
+      results.push_back(std::move(*result));
+      continue;
+    }
+    if (!connection.busy()) break;
+    if (SystemClock().Now() >= deadline) {
+      return MakeError(ErrorKind::kTransient, "ETL-S204", "the source's system catalog did not answer in time");
+    }
+    std::vector<pollfd> fds;
+    connection.AddPollFds(fds);
+    WaitFor(fds, deadline);
+  }
+  return ReadTables(results);
+}
+
+}  // namespace etl
