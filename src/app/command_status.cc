@@ -1,0 +1,77 @@
+#include <fmt/format.h>
+
+#include "app/commands.h"
+#include "app/table_printer.h"
+
+namespace etl {
+namespace {
+
+// What the catalog last saw. Without a runner nothing runs, whatever was seen last.
+Result<PipelineStatus> LastSeen(Catalog& catalog, const std::string& name) {
+  ETL_ASSIGN_OR_RETURN(std::optional<PipelineStatus> seen, catalog.GetStatus(name));
+  PipelineStatus status = seen.value_or(PipelineStatus{});
+  status.name = name;
+  ETL_ASSIGN_OR_RETURN(const std::optional<int64_t> runner, catalog.RunnerOf(name));
+  if (!runner.has_value()) {
+    ETL_ASSIGN_OR_RETURN(const bool paused, catalog.Paused(name));
+    status.phase = paused ? PipelinePhase::kPaused : PipelinePhase::kStopped;
+  }
+  return status;
+}
+
+std::string OrDash(const std::string& text) { return text.empty() ? "-" : text; }
+
+std::string AsText(const std::vector<PipelineStatus>& pipelines) {
+  using Align = TablePrinter::Align;
+  std::string out;
+  for (const PipelineStatus& status : pipelines) {
+    if (!out.empty()) out += "\n";
+    out += fmt::format("{}  {}", status.name, PipelinePhaseName(status.phase));
+    out += fmt::format("  lag {}  {}", status.lag_seconds.has_value() ? fmt::format("{:.1f} s", *status.lag_seconds) : "-",
+                       HumanBytes(status.lag_bytes));
+    out += fmt::format("  at {} of {}", status.position.valid() ? FormatLsn(status.position) : "-",
+                       status.source_position.valid() ? FormatLsn(status.source_position) : "-");
+    if (status.retained_bytes >= 0) out += fmt::format("  WAL held {}", HumanBytes(status.retained_bytes));
+    if (status.at != 0) out += fmt::format("  seen {}", FormatUtc(status.at));
+    out += "\n";
+    if (!status.error.empty()) out += fmt::format("  error  {}\n", Printable(status.error));
+    if (status.tables.empty()) continue;
+    TablePrinter table({"TABLE", "PHASE", "ROWS", "CHANGES", "ERROR"},
+                       {Align::kLeft, Align::kLeft, Align::kRight, Align::kRight, Align::kLeft});
+    for (const TableStatus& each : status.tables) {
+      table.Add({each.name, std::string(TablePhaseName(each.phase)), Grouped(each.rows), Grouped(each.changes), OrDash(each.error)});
+    }
+    out += table.Render(2, 100);
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<int> StatusCommand(Session& session) {
+  ETL_RETURN_IF_ERROR(session.LoadConfig());
+  std::vector<std::string> names = session.line().pipelines;
+  // Without names everything is shown, also what is not enabled.
+  if (names.empty()) {
+    for (const auto& entry : session.config().pipelines) names.push_back(entry.first);
+  }
+  std::vector<PipelineStatus> pipelines;
+  if (!names.empty()) {
+    ETL_ASSIGN_OR_RETURN(names, session.Choose(names));
+    ETL_RETURN_IF_ERROR(session.OpenCatalog());
+    for (const std::string& name : names) {
+      ETL_ASSIGN_OR_RETURN(PipelineStatus status, LastSeen(session.catalog(), name));
+      pipelines.push_back(std::move(status));
+    }
+  }
+  if (!session.line().json) {
+    Print(pipelines.empty() ? "no pipeline is defined\n" : AsText(pipelines));
+    return 0;
+  }
+  std::string json;
+  for (const PipelineStatus& status : pipelines) json += (json.empty() ? "" : ",") + StatusToJson(status);
+  Print("{\"pipelines\":[" + json + "]}\n");
+  return 0;
+}
+
+}  // namespace etl

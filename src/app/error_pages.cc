@@ -1,0 +1,155 @@
+#include "app/error_pages.h"
+
+#include <string>
+
+namespace etl {
+namespace {
+
+constexpr ErrorPage kPages[] = {
+    // Configuration.
+    {"ETL-C001", "the configuration is not plain YAML",
+     "The file could not be parsed, or uses something a configuration never needs: anchors, aliases, tags, merge keys, several\n"
+     "documents, more than 32 levels, more than 1 MiB, bytes that are not UTF-8. Nothing was touched. Correct the place shown."},
+    {"ETL-C002", "the configuration file cannot be read",
+     "Name the file with --config or the variable ETL_STREAM_CONFIG; `etl-stream init` writes a first one."},
+    {"ETL-C010", "a key is given twice",
+     "YAML readers differ in which one they keep, so neither is taken. Remove one of them."},
+    {"ETL-C011", "unknown field",
+     "The key does not exist at this place. The message names the nearest one and everything that is allowed there."},
+    {"ETL-C012", "a value has the wrong form",
+     "Durations are written 250ms, 5s, 1m; sizes 64KiB, 16MiB; true and false without quotes; lists in [ ]."},
+    {"ETL-C013", "a value is not allowed here",
+     "It is outside its range, not one of the choices, or does not fit another key. The message says which."},
+    {"ETL-C014", "a required key is missing", "Add the key that the message names."},
+    {"ETL-C020", "a variable of the environment is missing",
+     "${NAME} and {env: NAME} need the variable NAME in the environment of etl-stream. ${NAME:-text} gives a default; $$ is a dollar."},
+    {"ETL-C021", "a secret stands in the configuration in clear",
+     "Write {env: NAME} or {file: PATH} instead; take a password out of a URL and give it under `password`. For a quick trial,\n"
+     "--allow-plaintext-secrets accepts it with a warning at each start."},
+    {"ETL-C022", "a secret's file cannot be used",
+     "It must be a regular file, not a link, readable by the user of etl-stream alone: chmod 600 FILE."},
+    {"ETL-C030", "a pipeline names a source or destination that is not defined", "Correct the name, or define it under sources or destinations."},
+    {"ETL-C040", "this version does not carry this out yet",
+     "The key or type exists, but nothing would happen, so it is refused instead of ignored. Remove it for now."},
+    {"ETL-C050", "the catalog was written by a newer version",
+     "Use the newer program. Or let `catalog` name a new file: only requests and history are lost, never a row."},
+    {"ETL-C051", "the catalog cannot be opened", "`catalog` must name a file in a folder that exists and may be written to."},
+    {"ETL-C052", "the catalog's file belongs to another program", "Let `catalog` name another file. The file was not touched."},
+    {"ETL-C140", "the spill folder cannot be used",
+     "Large transactions are set aside in limits.spill_dir. Let it name a folder that may be written to."},
+    // Usage.
+    {"ETL-U001", "wrong use of a command", "`etl-stream help` lists the commands, `etl-stream help COMMAND` explains one."},
+    {"ETL-U002", "there is no such pipeline in the configuration", "The message names the ones that are defined."},
+    {"ETL-U003", "a question could not be asked",
+     "The command takes something away and asks before it does. Off a terminal it needs --yes."},
+    {"ETL-U004", "the file exists already", "`init` never writes over a file. Remove it, or name another one with --config."},
+    // Source.
+    {"ETL-S017", "row-level security would hide rows from the copy",
+     "The table is set aside. Let the role bypass it (ALTER ROLE … BYPASSRLS) or own the table, then `pipeline start`."},
+    {"ETL-S018", "the role may not read a table", "GRANT SELECT ON the table TO the role, then `pipeline start`."},
+    {"ETL-S101", "the source cannot be reached",
+     "Nobody answered at the address. Look at host, port and firewall. `run` goes on trying; nothing is lost meanwhile, but WAL\n"
+     "gathers at the source."},
+    {"ETL-S102", "TLS failed",
+     "The certificate was not accepted. sslmode is verify-full unless written; name your authority with sslrootcert=FILE in the url."},
+    {"ETL-S103", "the source refused the user",
+     "Look at user, password and pg_hba.conf; the role needs LOGIN and REPLICATION."},
+    {"ETL-S104", "not a direct connection",
+     "A connection pooler stands between. Replication needs a direct connection to PostgreSQL."},
+    {"ETL-S105", "there is no such database", "Correct the database name in the source's url."},
+    {"ETL-S106", "no connection or WAL sender is free", "Raise max_connections or max_wal_senders, or end unused sessions."},
+    {"ETL-S107", "no replication slot is free", "Raise max_replication_slots, or drop slots that nobody uses (pg_replication_slots)."},
+    {"ETL-S108", "wal_level is not logical", "ALTER SYSTEM SET wal_level = logical; then restart the server."},
+    {"ETL-S109", "the server's version or state is not supported", "PostgreSQL 14 to 18 are supported. The message says what was found."},
+    {"ETL-S110", "updates and deletes cannot be matched to rows",
+     "The table has no usable key. Give it a primary key, or ALTER TABLE … REPLICA IDENTITY USING INDEX … (unique, not null), or FULL."},
+    {"ETL-S111", "a key column is not published", "The publication's column list must hold every column of the key."},
+    {"ETL-S112", "a rule for columns cannot be applied", "`columns` names a column that the table does not have, or one of its key."},
+    {"ETL-S113", "names differ only in case", "DuckDB ignores case in names. Rename one, or leave the table out of `tables`."},
+    {"ETL-S115", "nothing is left to copy", "The table has no columns, or all are excluded. Leave it out of `tables`."},
+    {"ETL-S116", "a row or a name does not fit",
+     "A row is larger than PostgreSQL can send, or a column has a name that etl-stream needs for itself. Leave the table out of\n"
+     "`tables`, or exclude the column."},
+    {"ETL-S117", "text in another encoding", "The server could not turn a value into UTF-8. Correct the value at the source."},
+    {"ETL-S118", "a column has a reserved name", "Rename the column at the source, or exclude it with `columns`."},
+    {"ETL-S119", "the schema _etl is reserved", "In the destination it holds bookkeeping. Leave the table out of `tables`."},
+    {"ETL-S120", "the publication is missing",
+     "Give `tables`, so that etl-stream makes it, or CREATE PUBLICATION as the message says. If it existed before: pipeline resync."},
+    {"ETL-S121", "the table left the publication", "The copy stays as it is. Publish the table again and `pipeline resync --table`."},
+    {"ETL-S122", "publications disagree about columns", "One table must not have different column lists in the publications used."},
+    {"ETL-S123", "the table cannot go on", "Its structure changed in a way that needs a new copy: pipeline resync PIPELINE --table TABLE."},
+    {"ETL-S140", "a change without a key", "The table has no replica identity. See ETL-S110; then pipeline resync --table."},
+    {"ETL-S141", "a change without its old row", "The replica identity was changed while changes were on their way: pipeline resync --table."},
+    {"ETL-S142", "a change does not fit the table", "The structure of the table is not the one that was known: pipeline resync --table."},
+    {"ETL-S199", "the source answered with an error", "The server's own words are in the message."},
+    {"ETL-S201", "the replication slot is missing",
+     "Somebody dropped it, or the server was replaced. What is at the destination is complete up to its position. To go on:\n"
+     "etl-stream pipeline resync PIPELINE"},
+    {"ETL-S202", "the replication slot is in use", "Another session reads from it (pg_stat_replication). End it; a runner tries again by itself."},
+    {"ETL-S203", "the replication slot was invalidated",
+     "PostgreSQL removed WAL that was not read yet, because the pipeline stood still too long (max_slot_wal_keep_size). The\n"
+     "destination is complete up to its position. To go on: etl-stream pipeline resync PIPELINE"},
+    {"ETL-S204", "the connection to the source was lost", "The server was restarted, failed over, or ended the session. It is tried again; nothing is lost."},
+    {"ETL-S205", "the source has another history",
+     "It was restored, replaced or rewound: positions of the destination mean nothing there. etl-stream pipeline resync PIPELINE"},
+    {"ETL-S206", "the slot was moved by somebody else",
+     "It stands beyond what the destination has, so changes in between cannot be had. etl-stream pipeline resync PIPELINE"},
+    {"ETL-S208", "a WAL segment is missing at the moment", "The server looks for it in its archive. It is tried again."},
+    {"ETL-S210", "the source stands elsewhere than expected", "It is tried again; if it stays, etl-stream pipeline resync PIPELINE."},
+    {"ETL-S220", "a transaction is larger than the spill limit", "Raise limits.spill, or give limits.spill_dir more room."},
+    // Destination.
+    {"ETL-D101", "the destination cannot be reached", "Look at its path or address. `run` goes on trying."},
+    {"ETL-D120", "the destination's table does not fit",
+     "A table of that name was not made by etl-stream, or cannot be changed as the source was. Rename or drop it, then pipeline resync --table."},
+    {"ETL-D121", "the DuckDB file cannot be opened", "DuckDB's own words are in the message: another version's format, a damaged file, or missing rights."},
+    {"ETL-D122", "the DuckDB file cannot be opened", "DuckDB's own words are in the message. Name another file, or restore this one."},
+    {"ETL-D123", "the file's bookkeeping was written by a newer version", "Use the newer program, or another file."},
+    {"ETL-D130", "the destination's disk is full", "Nothing of the transaction at hand was stored. Free some space; work goes on by itself."},
+    {"ETL-D131", "the DuckDB file is held by another process", "DuckDB lets one process in at a time. End the other one; it is tried again."},
+    {"ETL-D132", "DuckDB ran out of memory", "Nothing of the transaction at hand was stored. Raise limits.memory."},
+    {"ETL-D133", "it is not known whether a transaction was stored", "It is looked up at the next start; nothing is lost or repeated."},
+    {"ETL-D134", "DuckDB refused a transaction", "It is tried again from the stored position."},
+    {"ETL-D135", "a table changed while it was copied", "The copy is begun again."},
+    {"ETL-D140", "a value or table cannot be stored", "The message names row and column. See on_unrepresentable."},
+    {"ETL-D141", "DuckDB refused a statement", "DuckDB's own words are in the message."},
+    {"ETL-D142", "a value does not have the form of its type", "This should not happen: please report it with the log."},
+    {"ETL-D143", "HMAC-SHA-256 is not available", "`columns: hash` needs it. Look at the OpenSSL library of this machine."},
+    {"ETL-D144", "a value could not be hashed", "This should not happen: please report it with the log."},
+    {"ETL-D150", "the destination's rows are not what they should be",
+     "Somebody changed the table. etl-stream pipeline resync PIPELINE --table TABLE"},
+    {"ETL-D151", "a stored copy cannot be continued", "etl-stream pipeline resync PIPELINE --table TABLE"},
+    {"ETL-D190", "DuckDB answered with an unexpected error", "DuckDB's own words are in the message."},
+    // Stream.
+    {"ETL-P301", "a message of the stream cannot be read", "The server sent something unknown: please report it with the server's version."},
+    {"ETL-P310", "a value cannot be read", "The server sent a value in an unexpected form: please report it with the column's type."},
+    // Running.
+    {"ETL-R101", "the memory budget is too small", "Raise limits.memory."},
+    {"ETL-R102", "the catalog or the spill folder cannot be written", "Look at the free space of the disk. It is tried again."},
+    {"ETL-R103", "the catalog is damaged",
+     "It is renamed to …damaged and a new one is made. Requests and history are lost; no row is: the destination knows its position."},
+    {"ETL-R104", "another process runs this pipeline", "A pipeline has one runner. End the other process, or leave it to its work."},
+    {"ETL-R107", "the catalog is held by another process", "Try again."},
+    {"ETL-R110", "the request was noted, but not obeyed yet", "The runner will obey; `etl-stream status` shows when."},
+    {"ETL-X001", "an unexpected error", "This is a bug: please report it with the log."},
+    {"ETL-X002", "a broken invariant", "This is a bug: please report it with the log. The destination keeps what it has."},
+    {"ETL-X003", "the stream is not what it should be", "This is a bug: please report it with the log. The destination keeps what it has."},
+    {"ETL-X010", "not part of this build", "Use a complete build."},
+};
+
+char Upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; }
+
+}  // namespace
+
+std::span<const ErrorPage> ErrorPages() { return kPages; }
+
+const ErrorPage* FindErrorPage(std::string_view code) {
+  std::string wanted;
+  for (char c : code) wanted += Upper(c);
+  if (!wanted.starts_with("ETL-")) wanted = "ETL-" + wanted;
+  for (const ErrorPage& page : kPages) {
+    if (page.code == wanted) return &page;
+  }
+  return nullptr;
+}
+
+}  // namespace etl

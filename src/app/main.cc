@@ -1,0 +1,53 @@
+#include <cstdio>
+#include <map>
+
+#include "app/command_line.h"
+#include "app/commands.h"
+#include "app/error_printer.h"
+#include "app/exit_code.h"
+#include "app/session.h"
+
+namespace etl {
+namespace {
+
+using CommandFunction = Result<int> (*)(Session&);
+
+CommandFunction FindCommand(const std::string& name) {
+  constexpr std::pair<std::string_view, CommandFunction> kCommands[] = {
+      {"check", CheckCommand},   {"completion", CompletionCommand}, {"help", HelpCommand},   {"init", InitCommand},
+      {"pipeline", PipelineCommand}, {"query", QueryCommand},       {"run", RunCommand},     {"status", StatusCommand},
+      {"sync", SyncCommand},     {"tap", TapCommand},               {"verify", VerifyCommand}, {"version", VersionCommand},
+  };
+  for (const auto& [command, function] : kCommands) {
+    if (command == name) return function;
+  }
+  return nullptr;
+}
+
+int Main(int argc, char** argv) {
+  ParsedCommandLine parsed = ParseCommandLine(argc, argv);
+  if (parsed.finished) {
+    if (parsed.exit_code == kExitDone) {
+      Print(parsed.text);
+    } else {
+      PrintError(parsed.text);
+    }
+    return parsed.exit_code;
+  }
+  ConfigureLog(parsed.line.log_level, parsed.line.log_format);
+  const CommandFunction command = FindCommand(parsed.line.command);
+  Session session(std::move(parsed.line));
+  const Result<int> outcome = command(session);
+  if (outcome.ok()) {
+    // Results that could not be written were not delivered.
+    if (std::fflush(stdout) != 0 && *outcome == kExitDone) return kExitInternal;
+    return *outcome;
+  }
+  if (!session.printed()) PrintError(FormatError(outcome.status()));
+  return ExitCodeOf(outcome.status());
+}
+
+}  // namespace
+}  // namespace etl
+
+int main(int argc, char** argv) { return etl::Main(argc, argv); }

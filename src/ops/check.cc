@@ -1,0 +1,152 @@
+#include "ops/check.h"
+
+#include <set>
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "postgres/connection.h"
+
+namespace etl {
+namespace {
+
+using Severity = CheckFinding::Severity;
+
+constexpr auto kConnectTime = std::chrono::seconds(15);
+constexpr rlim_t kDescriptorsWanted = 1024;
+
+std::string_view SeverityName(Severity severity) {
+  switch (severity) {
+    case Severity::kOk: return "ok";
+    case Severity::kWarn: return "warn";
+    case Severity::kFail: return "fail";
+  }
+  return "fail";
+}
+
+CheckPart CheckHost(const Config& config) {
+  CheckPart part{.name = "host", .pipeline = {}, .description = {}, .findings = {}};
+  struct rlimit files = {};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < kDescriptorsWanted) {
+    part.findings.push_back({Severity::kWarn, "H01", fmt::format("only {} files may be open at once", files.rlim_cur), "",
+                             fmt::format("ulimit -n {}", kDescriptorsWanted), ""});
+  } else {
+    part.findings.push_back({Severity::kOk, "H01", "enough files may be open at once", "", "", ""});
+  }
+  struct statvfs disk = {};
+  const bool usable = access(config.limits.spill_dir.c_str(), W_OK | X_OK) == 0;
+  if (!usable || statvfs(config.limits.spill_dir.c_str(), &disk) != 0) {
+    part.findings.push_back({Severity::kFail, "H03", fmt::format("limits.spill_dir {} cannot be written to", config.limits.spill_dir),
+                             "large transactions are set aside there", "let limits.spill_dir name a folder that may be written to", ""});
+    return part;
+  }
+  const auto free_bytes = static_cast<int64_t>(disk.f_bavail) * static_cast<int64_t>(disk.f_frsize);
+  if (free_bytes < config.limits.spill) {
+    part.findings.push_back({Severity::kWarn, "H03",
+                             fmt::format("{} has {} MiB free, limits.spill allows {}", config.limits.spill_dir, free_bytes >> 20,
+                                         FormatSize(config.limits.spill)),
+                             "a very large transaction could fill the disk", "lower limits.spill, or free some space", ""});
+  } else {
+    part.findings.push_back({Severity::kOk, "H03", "enough room to set large transactions aside", "", "", ""});
+  }
+  return part;
+}
+
+CheckPart CheckSource(const Config& config, const PipelineConfig& pipeline, const Clock& clock) {
+  CheckPart part{.name = "source " + pipeline.source, .pipeline = pipeline.name, .description = {}, .findings = {}};
+  const SourceConfig& source = config.sources.at(pipeline.source);
+  Result<Secret> password = source.password.Resolve();
+  if (!password.ok()) {
+    part.findings.push_back(FindingOf(password.status()));
+    return part;
+  }
+  SourceOptions options;
+  options.conninfo = source.url;
+  options.password = std::move(password).ValueUnsafe();
+  const auto connection = PgConnection::Connect(options, PgConnection::Mode::kNormal, clock.Now() + kConnectTime);
+  if (!connection.ok()) {
+    part.findings.push_back(FindingOf(connection.status()));
+    return part;
+  }
+  part.findings.push_back({Severity::kOk, "S01", "the server can be reached", "", "", ""});
+  return part;
+}
+
+CheckPart CheckDestination(const DestinationConfig& destination) {
+  CheckPart part{.name = "destination " + destination.name, .pipeline = {}, .description = "DuckDB file " + destination.path, .findings = {}};
+  const size_t slash = destination.path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : destination.path.substr(0, slash);
+  const bool exists = access(destination.path.c_str(), F_OK) == 0;
+  const std::string& needed = exists ? destination.path : folder;
+  if (access(needed.c_str(), exists ? R_OK | W_OK : W_OK | X_OK) != 0) {
+    part.findings.push_back({Severity::kFail, "D20", fmt::format("{} cannot be written to", needed), "",
+                             fmt::format("let destinations.{}.path name a file in a folder that may be written to", destination.name), ""});
+    return part;
+  }
+  part.findings.push_back({Severity::kOk, "D20", exists ? "the file can be written to" : "the file can be made", "", "", ""});
+  return part;
+}
+
+}  // namespace
+
+CheckFinding FindingOf(const Status& status) {
+  const ErrorParts parts = PartsOf(status);
+  return {Severity::kFail, parts.code, parts.what, parts.why, parts.remedy, ""};
+}
+
+int CheckReport::Count(CheckFinding::Severity severity) const {
+  int count = 0;
+  for (const CheckPart& part : parts) {
+    for (const CheckFinding& finding : part.findings) count += finding.severity == severity ? 1 : 0;
+  }
+  return count;
+}
+
+CheckReport RunChecks(const Config& config, const std::vector<std::string>& pipelines, const Clock& clock) {
+  CheckReport report;
+  report.parts.push_back(CheckHost(config));
+  std::set<std::string> destinations;
+  for (const std::string& name : pipelines) {
+    const PipelineConfig& pipeline = config.pipelines.at(name);
+    report.parts.push_back(CheckSource(config, pipeline, clock));
+    if (destinations.insert(pipeline.destination).second) {
+      report.parts.push_back(CheckDestination(config.destinations.at(pipeline.destination)));
+    }
+  }
+  return report;
+}
+
+std::string FixSql(const CheckReport& report) {
+  std::string out;
+  std::set<std::string> seen;
+  for (const CheckPart& part : report.parts) {
+    bool titled = false;
+    for (const CheckFinding& finding : part.findings) {
+      if (finding.severity == Severity::kOk || finding.sql.empty() || !seen.insert(part.name + "\n" + finding.sql).second) continue;
+      if (!titled) out += fmt::format("-- {}\n", EscapeControl(part.name));
+      titled = true;
+      out += fmt::format("-- {} {}\n{}\n", finding.id, EscapeControl(finding.what), finding.sql);
+    }
+  }
+  return out;
+}
+
+std::string CheckToJson(const CheckReport& report) {
+  std::string checks;
+  for (const CheckPart& part : report.parts) {
+    for (const CheckFinding& finding : part.findings) {
+      if (!checks.empty()) checks += ",";
+      checks += fmt::format(R"({{"part":{},"pipeline":{},"id":{},"severity":"{}","what":{},"why":{},"do":{},"sql":{}}})",
+                            JsonQuote(part.name), part.pipeline.empty() ? "null" : JsonQuote(part.pipeline), JsonQuote(finding.id),
+                            SeverityName(finding.severity), JsonQuote(finding.what), JsonQuote(finding.why),
+                            JsonQuote(finding.remedy), JsonQuote(finding.sql));
+    }
+  }
+  return fmt::format(R"({{"ok":{},"failed":{},"warnings":{},"passed":{},"checks":[{}]}})", report.ok(),
+                     report.Count(Severity::kFail), report.Count(Severity::kWarn), report.Count(Severity::kOk), checks);
+}
+
+}  // namespace etl
