@@ -8,8 +8,6 @@
 #include <limits>
 #include <type_traits>
 
-#include <arrow/util/utf8.h>
-
 namespace etl {
 namespace {
 
@@ -107,6 +105,34 @@ bool DecodeHex(const char* text, size_t count, uint8_t* out) {
     out[i] = static_cast<uint8_t>(high << 4 | low);
   }
   return bad == 0;
+}
+
+bool IsContinuation(unsigned char byte) { return (byte & 0xc0) == 0x80; }
+
+// Well-formed byte sequences of the Unicode standard, table 3-7: nothing overlong, no surrogates, nothing past U+10FFFF.
+bool IsMultiByteUtf8(const unsigned char* at, const unsigned char* end) {
+  while (at != end) {
+    const unsigned char lead = *at;
+    if (lead < 0x80) {
+      ++at;
+      continue;
+    }
+    const auto left = end - at;
+    if (lead < 0xc2 || lead > 0xf4) return false;
+    if (lead < 0xe0) {
+      if (left < 2 || !IsContinuation(at[1])) return false;
+      at += 2;
+    } else if (lead < 0xf0) {
+      if (left < 3 || !IsContinuation(at[1]) || !IsContinuation(at[2])) return false;
+      if ((lead == 0xe0 && at[1] < 0xa0) || (lead == 0xed && at[1] > 0x9f)) return false;
+      at += 3;
+    } else {
+      if (left < 4 || !IsContinuation(at[1]) || !IsContinuation(at[2]) || !IsContinuation(at[3])) return false;
+      if ((lead == 0xf0 && at[1] < 0x90) || (lead == 0xf4 && at[1] > 0x8f)) return false;
+      at += 4;
+    }
+  }
+  return true;
 }
 
 size_t WriteChar(unsigned char byte, char* out) {
@@ -211,7 +237,8 @@ bool IsUtf8(std::string_view text) {
   for (; at != end; ++at) high |= static_cast<unsigned char>(*at);
   // A byte of the tail only sets the lowest byte's bit.
   if ((high & 0x8080808080808080u) == 0) [[likely]] return true;
-  return arrow::util::ValidateUTF8(reinterpret_cast<const uint8_t*>(text.data()), static_cast<int64_t>(text.size()));
+  return IsMultiByteUtf8(reinterpret_cast<const unsigned char*>(text.data()),
+                         reinterpret_cast<const unsigned char*>(end));
 }
 
 void WriteHex(std::string_view bytes, char* out) {
