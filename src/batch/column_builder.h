@@ -37,8 +37,8 @@ class ColumnBuilder {
   explicit ColumnBuilder(std::shared_ptr<arrow::DataType> type) : type_(std::move(type)) {}
 
   /// Records one value's validity and counts it; false if there is no memory.
-  bool PushValid() {
-    if (has_nulls_ && !PushBit(true)) return false;
+  [[gnu::always_inline]] bool PushValid() {
+    if (has_nulls_ && !PushBit(true)) [[unlikely]] return false;
     ++length_;
     return true;
   }
@@ -57,7 +57,7 @@ class ColumnBuilder {
 
  private:
   // The bitmap exists from the first NULL on; bits past `length_` have no meaning.
-  bool PushBit(bool valid) {
+  [[gnu::noinline]] bool PushBit(bool valid) {
     const int64_t byte = length_ / 8;
     if (byte >= bitmap_.size() && !bitmap_.Push(0)) return false;
     const auto mask = static_cast<uint8_t>(1u << (length_ % 8));
