@@ -1,5 +1,5 @@
-// Cost of decoding and appending one Insert message: narrow rows of 5 columns and rows of 20 mixed columns, as text and as
-// binary.
+// Cost of decoding and appending one Insert message: narrow rows of 5 columns and rows of 20 mixed
+// columns, as text and as binary.
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,12 +22,13 @@ struct BenchColumn {
 
 std::string BigEndian(uint64_t value, int bytes) {
   std::string out;
-  for (int shift = (bytes - 1) * 8; shift >= 0; shift -= 8) out.push_back(static_cast<char>(value >> shift));
+  for (int shift = (bytes - 1) * 8; shift >= 0; shift -= 8)
+    out.push_back(static_cast<char>(value >> shift));
   return out;
 }
 
-const std::string kNumeric = BigEndian(3, 2) + BigEndian(1, 2) + BigEndian(0, 2) + BigEndian(2, 2) + BigEndian(12, 2) +
-                             BigEndian(3456, 2) + BigEndian(7800, 2);
+const std::string kNumeric = BigEndian(3, 2) + BigEndian(1, 2) + BigEndian(0, 2) + BigEndian(2, 2) +
+                             BigEndian(12, 2) + BigEndian(3456, 2) + BigEndian(7800, 2);
 
 std::vector<BenchColumn> Narrow() {
   return {{TypeKind::kInt8, "1234567", BigEndian(1234567, 8)},
@@ -49,7 +50,8 @@ std::vector<BenchColumn> Wide() {
   columns.push_back({TypeKind::kUuid, "30313233-3435-3637-3839-616263646566", uuid});
   columns.push_back({TypeKind::kDate, "2026-11-23", BigEndian(9823, 4)});
   columns.push_back({TypeKind::kTimestamp, "2026-11-23 18:00:00", BigEndian(848772000000000, 8)});
-  columns.push_back({TypeKind::kJsonb, R"({"a": 1, "b": [true, null]})", std::string("\1") + R"({"a": 1, "b": [true, null]})"});
+  columns.push_back({TypeKind::kJsonb, R"({"a": 1, "b": [true, null]})",
+                     std::string("\1") + R"({"a": 1, "b": [true, null]})"});
   columns.push_back({TypeKind::kBytea, "\\x30313233343536373839", "0123456789"});
   columns.push_back({TypeKind::kNumericText, "123456.78", kNumeric});
   columns.push_back({TypeKind::kText, std::string(60, 'x'), std::string(60, 'x')});
@@ -67,7 +69,8 @@ TableSchemaPtr SchemaOf(const std::vector<BenchColumn>& columns) {
     type->kind = columns[i].kind;
     type->precision = columns[i].precision;
     type->scale = columns[i].scale;
-    schema->columns.push_back(Column{static_cast<int16_t>(i + 1), "c" + std::to_string(i), type, false});
+    schema->columns.push_back(
+        Column{static_cast<int16_t>(i + 1), "c" + std::to_string(i), type, false});
     WireColumn wire;
     wire.type = type;
     wire.output = static_cast<int>(i);
@@ -85,7 +88,8 @@ std::string InsertMessage(const std::vector<BenchColumn>& columns, bool binary) 
   return message;
 }
 
-void DecodeAndAppend(benchmark::State& state, const std::vector<BenchColumn>& columns, bool binary) {
+void DecodeAndAppend(benchmark::State& state, const std::vector<BenchColumn>& columns,
+                     bool binary) {
   const BatchOptions options;
   auto batcher = TableBatcher::Make(SchemaOf(columns), &options).ValueOrDie();
   const std::string payload = InsertMessage(columns, binary);
@@ -93,7 +97,8 @@ void DecodeAndAppend(benchmark::State& state, const std::vector<BenchColumn>& co
   batcher->Begin(Lsn{1}, 0, 1);
   uint64_t ordinal = 0;
   for (auto _ : state) {
-    if (!DecodeMessage(payload, false, &message).ok() || !batcher->Insert(message.cells, ordinal += 2).ok()) {
+    if (!DecodeMessage(payload, false, &message).ok() ||
+        !batcher->Insert(message.cells, ordinal += 2).ok()) {
       state.SkipWithError("a row was refused");
       break;
     }
@@ -107,7 +112,8 @@ void CopyRows(benchmark::State& state, const std::vector<BenchColumn>& columns) 
   auto batcher = CopyBatcher::Make(SchemaOf(columns), /*binary=*/true, &options).ValueOrDie();
   (void)batcher->Append(std::string("PGCOPY\n\377\r\n\0", 11) + std::string(8, '\0'));
   std::string row = BigEndian(columns.size(), 2);
-  for (const BenchColumn& column : columns) row += BigEndian(column.binary.size(), 4) + column.binary;
+  for (const BenchColumn& column : columns)
+    row += BigEndian(column.binary.size(), 4) + column.binary;
   for (auto _ : state) {
     if (!batcher->Append(row).ok()) {
       state.SkipWithError("a row was refused");

@@ -1,4 +1,5 @@
-// The configuration loader on arbitrary bytes: it must answer, with a configuration or with problems, and print them.
+// The configuration loader on arbitrary bytes: it must answer, with a configuration or with
+// problems, and print them.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

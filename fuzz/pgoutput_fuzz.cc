@@ -34,7 +34,8 @@ const std::vector<std::string>& Seeds() {
     for (const char* hex : {
              "42 000000000348d810 000303ecab34c7cd 000003ab",
              "59 000040ab 7075626c696300 6500",
-             "52 000040b4 7075626c696300 6600 66 0002 01 696400 00000017 ffffffff 01 6e00 000006a4 00060006",
+             "52 000040b4 7075626c696300 6600 66 0002 01 696400 00000017 ffffffff 01 6e00 000006a4 "
+             "00060006",
              "49 000040ad 4e 0003 74 00000001 31 74 00000001 61 74 00000001 78",
              "49 000040b4 4e 0002 62 00000004 00000002 62 0000000c 0002000000000002 0001 1388",
              "55 000040ad 4b 0003 74 00000001 31 6e 6e 4e 0003 74 00000001 32 74 00000001 62 75",
@@ -50,7 +51,8 @@ const std::vector<std::string>& Seeds() {
              "63 000003b0 00 00000000034e7268 00000000034e72a0 000303ecab541b38",
              "62 000000000348de58 000000000348df50 000303ecab53cbe7 000003ae 673100",
              "50 00 000000000348de58 000000000348df50 000303ecab53cbe7 000003ae 673100",
-             "72 00 000000000348e118 000000000348e150 000303ecab53cfa5 000303ecab53d171 000003af 673200",
+             "72 00 000000000348e118 000000000348e150 000303ecab53cfa5 000303ecab53d171 000003af "
+             "673200",
              "6b 000000000348c330 000303ecab34f1c0 00",
          }) {
       made.push_back(etl::FromHex(hex));
@@ -62,7 +64,8 @@ const std::vector<std::string>& Seeds() {
 
 }  // namespace
 
-extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t size_max, unsigned seed) {
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t size_max,
+                                          unsigned seed) {
   return etl::MutateFromSeeds(Seeds(), data, size, size_max, seed);
 }
 

@@ -29,8 +29,8 @@ inline std::string FromHex(std::string_view hex) {
 }
 
 /// A mutator that starts from one of `seeds` now and then, in place of a corpus on disk.
-inline size_t MutateFromSeeds(std::span<const std::string> seeds, uint8_t* data, size_t size, size_t size_max,
-                              unsigned chance) {
+inline size_t MutateFromSeeds(std::span<const std::string> seeds, uint8_t* data, size_t size,
+                              size_t size_max, unsigned chance) {
   if (size <= 1 || chance % 64 == 0) {
     const std::string& seed = seeds[chance / 64 % seeds.size()];
     if (seed.size() <= size_max) {

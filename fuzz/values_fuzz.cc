@@ -29,7 +29,8 @@ etl::ColumnTypePtr List(etl::ColumnTypePtr element, uint8_t dimensions) {
 etl::ColumnTypePtr Struct(std::vector<etl::ColumnTypePtr> fields) {
   auto type = std::make_shared<etl::ColumnType>();
   type->kind = etl::TypeKind::kStruct;
-  for (size_t i = 0; i < fields.size(); ++i) type->fields.push_back({std::string(1, static_cast<char>('a' + i)), fields[i]});
+  for (size_t i = 0; i < fields.size(); ++i)
+    type->fields.push_back({std::string(1, static_cast<char>('a' + i)), fields[i]});
   return type;
 }
 
@@ -38,8 +39,9 @@ const std::vector<etl::ColumnTypePtr>& Types() {
     using enum etl::TypeKind;
     std::vector<etl::ColumnTypePtr> made;
     for (const etl::TypeKind kind :
-         {kBool, kInt2, kInt4, kInt8, kOid, kFloat4, kFloat8, kNumericText, kText, kChar, kBytea, kUuid, kJson, kJsonb,
-          kDate, kTimestamp, kTimestampTz, kTime, kTimeTz, kInterval, kServerText}) {
+         {kBool,        kInt2,      kInt4,        kInt8,  kOid,    kFloat4,   kFloat8,
+          kNumericText, kText,      kChar,        kBytea, kUuid,   kJson,     kJsonb,
+          kDate,        kTimestamp, kTimestampTz, kTime,  kTimeTz, kInterval, kServerText}) {
       made.push_back(Scalar(kind));
     }
     made.push_back(Scalar(kDecimal, 6, 2));
@@ -56,16 +58,32 @@ const std::vector<etl::ColumnTypePtr>& Types() {
 
 const std::vector<std::string>& Seeds() {
   static const std::vector<std::string> seeds = [] {
-    std::vector<std::string> bodies = {
-        "t", "-9223372036854775808", "1e+20", "NaN", "Infinity", "-12345.678", "\\x00ff", "{1,NULL,3}", "[2:3]={1,2}",
-        "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "0044-03-15 BC", "2024-02-01 00:00:00.123456+05:30",
-        "24:00:00", "12:00:00-08", "1 year 2 mons -3 days +04:05:06.789", "{{{a,\"b c\"},{NULL,\"q\\\"\"}}}",
-        "(1,\"a \"\"b\"\" \\\\ c\",)", "{\"(\\\"2024-02-01 00:00:00\\\",\\\"{{a},{b}}\\\")\",NULL}", "(\"(\\\"\\\\\\\\x00\\\")\",{(1)})"};
-    for (const char* hex :
-         {"0003000140000003 0001 0929 1a7c", "00017fff0000000003e8", "fffffffe", "7ff8000000000000", "017b7d",
-          "0000000a0eebb000ffffb2a8", "000000036c97ca88000000030000000e", "7ffca2fec4c81fff",
-          "00000001 00000001 00000017 00000003 00000001 00000004 00000001 ffffffff 00000004 00000003",
-          "00000003 00000017 00000004 00000001 00000019 00000001 74 000006a4 0000000c 0002000000000002 0001 1388"}) {
+    std::vector<std::string> bodies = {"t",
+                                       "-9223372036854775808",
+                                       "1e+20",
+                                       "NaN",
+                                       "Infinity",
+                                       "-12345.678",
+                                       "\\x00ff",
+                                       "{1,NULL,3}",
+                                       "[2:3]={1,2}",
+                                       "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+                                       "0044-03-15 BC",
+                                       "2024-02-01 00:00:00.123456+05:30",
+                                       "24:00:00",
+                                       "12:00:00-08",
+                                       "1 year 2 mons -3 days +04:05:06.789",
+                                       "{{{a,\"b c\"},{NULL,\"q\\\"\"}}}",
+                                       "(1,\"a \"\"b\"\" \\\\ c\",)",
+                                       "{\"(\\\"2024-02-01 00:00:00\\\",\\\"{{a},{b}}\\\")\",NULL}",
+                                       "(\"(\\\"\\\\\\\\x00\\\")\",{(1)})"};
+    for (const char* hex : {"0003000140000003 0001 0929 1a7c", "00017fff0000000003e8", "fffffffe",
+                            "7ff8000000000000", "017b7d", "0000000a0eebb000ffffb2a8",
+                            "000000036c97ca88000000030000000e", "7ffca2fec4c81fff",
+                            "00000001 00000001 00000017 00000003 00000001 00000004 00000001 "
+                            "ffffffff 00000004 00000003",
+                            "00000003 00000017 00000004 00000001 00000019 00000001 74 000006a4 "
+                            "0000000c 0002000000000002 0001 1388"}) {
       bodies.push_back(etl::FromHex(hex));
     }
     std::vector<std::string> made;
@@ -86,7 +104,8 @@ void TryOne(etl::ColumnBuilder& builder, std::string_view bytes, bool binary) {
 
 }  // namespace
 
-extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t size_max, unsigned seed) {
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t size_max,
+                                          unsigned seed) {
   return etl::MutateFromSeeds(Seeds(), data, size, size_max, seed);
 }
 
@@ -102,7 +121,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   TryOne(*builder, bytes, false);
   const auto array = arrow::MakeArray(builder->Finish());
   // Arrow itself holds that 24:00:00 is no time of day; it is kept.
-  const arrow::Status valid = type.kind == etl::TypeKind::kTime ? array->Validate() : array->ValidateFull();
+  const arrow::Status valid =
+      type.kind == etl::TypeKind::kTime ? array->Validate() : array->ValidateFull();
   if (!valid.ok()) std::fprintf(stderr, "%s\n%s\n", type.name.c_str(), valid.ToString().c_str());
   ETL_CHECK(valid.ok());
   return 0;

@@ -26,8 +26,9 @@ bool ColumnBuilder::StartBitmap() {
   return true;
 }
 
-std::shared_ptr<arrow::ArrayData> ColumnBuilder::FinishWith(std::vector<std::shared_ptr<arrow::Buffer>> buffers,
-                                                            std::vector<std::shared_ptr<arrow::ArrayData>> children) {
+std::shared_ptr<arrow::ArrayData> ColumnBuilder::FinishWith(
+    std::vector<std::shared_ptr<arrow::Buffer>> buffers,
+    std::vector<std::shared_ptr<arrow::ArrayData>> children) {
   int64_t nulls = 0;
   std::shared_ptr<arrow::Buffer> validity;
   if (has_nulls_) {
@@ -59,7 +60,8 @@ class FixedBuilder : public ColumnBuilder {
  public:
   using Value = typename Codec::Value;
 
-  FixedBuilder(std::shared_ptr<arrow::DataType> type, Codec codec) : ColumnBuilder(std::move(type)), codec_(codec) {}
+  FixedBuilder(std::shared_ptr<arrow::DataType> type, Codec codec)
+      : ColumnBuilder(std::move(type)), codec_(codec) {}
 
   CellResult AppendText(std::string_view text) override {
     Value value;
@@ -81,14 +83,17 @@ class FixedBuilder : public ColumnBuilder {
     values_.Truncate(length);
   }
   std::shared_ptr<arrow::ArrayData> Finish() override { return FinishWith({values_.Finish()}); }
-  int64_t bytes() const override { return values_.size() * static_cast<int64_t>(sizeof(Value)) + validity_bytes(); }
+  int64_t bytes() const override {
+    return values_.size() * static_cast<int64_t>(sizeof(Value)) + validity_bytes();
+  }
 
  protected:
   GrowBuffer<Value>& values() { return values_; }
 
  private:
   CellResult Push(const Value& value) {
-    if (!values_.Reserve(1) || !PushValid()) [[unlikely]] return CellResult::kNoMemory;
+    if (!values_.Reserve(1) || !PushValid()) [[unlikely]]
+      return CellResult::kNoMemory;
     values_.UnsafePush(value);
     return CellResult::kOk;
   }
@@ -101,18 +106,23 @@ template <typename T>
 struct IntCodec {
   using Value = T;
   static CellResult FromText(std::string_view text, T* out) { return ParseIntText(text, out); }
-  static CellResult FromBinary(std::string_view bytes, T* out) { return ParseIntBinary(bytes, out); }
+  static CellResult FromBinary(std::string_view bytes, T* out) {
+    return ParseIntBinary(bytes, out);
+  }
 };
 
 template <typename T>
 struct FloatCodec {
   using Value = T;
   static CellResult FromText(std::string_view text, T* out) { return ParseFloatText(text, out); }
-  static CellResult FromBinary(std::string_view bytes, T* out) { return ParseFloatBinary(bytes, out); }
+  static CellResult FromBinary(std::string_view bytes, T* out) {
+    return ParseFloatBinary(bytes, out);
+  }
 };
 
 // A codec out of two functions.
-template <typename T, CellResult (*kText)(std::string_view, T*), CellResult (*kBinary)(std::string_view, T*)>
+template <typename T, CellResult (*kText)(std::string_view, T*),
+          CellResult (*kBinary)(std::string_view, T*)>
 struct FunctionCodec {
   using Value = T;
   static CellResult FromText(std::string_view text, T* out) { return kText(text, out); }
@@ -129,7 +139,9 @@ struct UuidCodec {
   struct Value {
     uint8_t bytes[16];
   };
-  static CellResult FromText(std::string_view text, Value* out) { return ParseUuidText(text, out->bytes); }
+  static CellResult FromText(std::string_view text, Value* out) {
+    return ParseUuidText(text, out->bytes);
+  }
   static CellResult FromBinary(std::string_view bytes, Value* out) {
     if (bytes.size() != sizeof(Value)) return CellResult::kMalformed;
     std::memcpy(out->bytes, bytes.data(), sizeof(Value));
@@ -141,7 +153,9 @@ struct DecimalCodec {
   using Value = Int128;
   int precision;
   int scale;
-  CellResult FromText(std::string_view text, Int128* out) const { return DecimalFromText(text, precision, scale, out); }
+  CellResult FromText(std::string_view text, Int128* out) const {
+    return DecimalFromText(text, precision, scale, out);
+  }
   CellResult FromBinary(std::string_view bytes, Int128* out) const {
     NumericView view;
     const CellResult result = ParseNumericBinary(bytes, &view);
@@ -152,9 +166,14 @@ struct DecimalCodec {
 // One byte a value while it grows, so that it can be cut back; packed at the end.
 struct BoolCodec {
   using Value = uint8_t;
-  static CellResult FromText(std::string_view text, uint8_t* out) { return Take(ParseBoolText, text, out); }
-  static CellResult FromBinary(std::string_view bytes, uint8_t* out) { return Take(ParseBoolBinary, bytes, out); }
-  static CellResult Take(CellResult (*parse)(std::string_view, bool*), std::string_view bytes, uint8_t* out) {
+  static CellResult FromText(std::string_view text, uint8_t* out) {
+    return Take(ParseBoolText, text, out);
+  }
+  static CellResult FromBinary(std::string_view bytes, uint8_t* out) {
+    return Take(ParseBoolBinary, bytes, out);
+  }
+  static CellResult Take(CellResult (*parse)(std::string_view, bool*), std::string_view bytes,
+                         uint8_t* out) {
     bool value = false;
     const CellResult result = parse(bytes, &value);
     *out = value ? 1 : 0;
@@ -185,7 +204,9 @@ class VarBuilder final : public ColumnBuilder {
  public:
   explicit VarBuilder(std::shared_ptr<arrow::DataType> type) : ColumnBuilder(std::move(type)) {}
 
-  CellResult AppendText(std::string_view text) override { return Append(text, Codec::BoundText, Codec::WriteText); }
+  CellResult AppendText(std::string_view text) override {
+    return Append(text, Codec::BoundText, Codec::WriteText);
+  }
   CellResult AppendBinary(std::string_view bytes) override {
     return Append(bytes, Codec::BoundBinary, Codec::WriteBinary);
   }
@@ -210,18 +231,22 @@ class VarBuilder final : public ColumnBuilder {
  private:
   // Room for one more value of `size` bytes; offsets are 32 bit.
   bool ReserveValue(size_t size) {
-    if (size > static_cast<size_t>(std::numeric_limits<int32_t>::max() - data_.size())) [[unlikely]] return false;
+    if (size > static_cast<size_t>(std::numeric_limits<int32_t>::max() - data_.size())) [[unlikely]]
+      return false;
     if (!data_.Reserve(static_cast<int64_t>(size)) || !offsets_.Reserve(2)) return false;
-    if (offsets_.size() == 0) [[unlikely]] offsets_.UnsafePush(0);
+    if (offsets_.size() == 0) [[unlikely]]
+      offsets_.UnsafePush(0);
     return true;
   }
 
   template <typename Bound, typename Write>
   CellResult Append(std::string_view cell, Bound bound, Write write) {
-    if (!ReserveValue(bound(cell))) [[unlikely]] return CellResult::kNoMemory;
+    if (!ReserveValue(bound(cell))) [[unlikely]]
+      return CellResult::kNoMemory;
     size_t size = 0;
     const CellResult result = write(cell, data_.tail(), &size);
-    if (result != CellResult::kOk) [[unlikely]] return result;
+    if (result != CellResult::kOk) [[unlikely]]
+      return result;
     if (!PushValid()) return CellResult::kNoMemory;
     data_.Advance(static_cast<int64_t>(size));
     offsets_.UnsafePush(static_cast<int32_t>(data_.size()));
@@ -247,7 +272,9 @@ inline CellResult CopyUtf8(std::string_view cell, char* out, size_t* size) {
 template <bool kBinaryToo>
 struct Utf8Codec {
   static size_t BoundText(std::string_view text) { return text.size(); }
-  static CellResult WriteText(std::string_view text, char* out, size_t* size) { return CopyUtf8(text, out, size); }
+  static CellResult WriteText(std::string_view text, char* out, size_t* size) {
+    return CopyUtf8(text, out, size);
+  }
   static size_t BoundBinary(std::string_view bytes) { return kBinaryToo ? bytes.size() : 0; }
   static CellResult WriteBinary(std::string_view bytes, char* out, size_t* size) {
     if constexpr (!kBinaryToo) return CellResult::kMalformed;
@@ -265,7 +292,9 @@ struct JsonbCodec : Utf8Codec<true> {
 
 struct CharCodec {
   static size_t BoundText(std::string_view) { return 4; }
-  static CellResult WriteText(std::string_view text, char* out, size_t* size) { return ParseCharText(text, out, size); }
+  static CellResult WriteText(std::string_view text, char* out, size_t* size) {
+    return ParseCharText(text, out, size);
+  }
   static size_t BoundBinary(std::string_view) { return 4; }
   static CellResult WriteBinary(std::string_view bytes, char* out, size_t* size) {
     return ParseCharBinary(bytes, out, size);

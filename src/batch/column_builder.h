@@ -12,8 +12,9 @@
 
 namespace etl {
 
-/// Gathers the values of one column, straight from the server's bytes into Arrow memory; there is one for each TypeKind.
-/// An append that is not kOk leaves the builder as it was. One owner, one thread.
+/// Gathers the values of one column, straight from the server's bytes into Arrow memory; there is
+/// one for each TypeKind. An append that is not kOk leaves the builder as it was. One owner, one
+/// thread.
 class ColumnBuilder {
  public:
   /// The builder of a type; recursive for lists and structs.
@@ -38,7 +39,8 @@ class ColumnBuilder {
 
   /// Records one value's validity and counts it; false if there is no memory.
   [[gnu::always_inline]] bool PushValid() {
-    if (has_nulls_ && !PushBit(true)) [[unlikely]] return false;
+    if (has_nulls_ && !PushBit(true)) [[unlikely]]
+      return false;
     ++length_;
     return true;
   }
@@ -50,8 +52,9 @@ class ColumnBuilder {
   }
   void TruncateValidity(int64_t length) { length_ = std::min(length, length_); }
   /// The array's data with the validity and these buffers behind it; resets length and validity.
-  std::shared_ptr<arrow::ArrayData> FinishWith(std::vector<std::shared_ptr<arrow::Buffer>> buffers,
-                                               std::vector<std::shared_ptr<arrow::ArrayData>> children = {});
+  std::shared_ptr<arrow::ArrayData> FinishWith(
+      std::vector<std::shared_ptr<arrow::Buffer>> buffers,
+      std::vector<std::shared_ptr<arrow::ArrayData>> children = {});
   int64_t validity_bytes() const { return has_nulls_ ? length_ / 8 : 0; }
   const std::shared_ptr<arrow::DataType>& type() const { return type_; }
 

@@ -17,8 +17,9 @@ constexpr std::string_view kSignature("PGCOPY\n\377\r\n\0", 11);
 constexpr uint32_t kExtensionMax = 65536;  // no server sends any
 constexpr size_t kCarryLeast = 512;
 
-// The bytes of a COPY arrive cut anywhere. Whole rows are read where they lie; only a row that is cut is put together in
-// `carry_`, from pieces that double, so that a row of any size is copied and looked at a bounded number of times.
+// The bytes of a COPY arrive cut anywhere. Whole rows are read where they lie; only a row that is
+// cut is put together in `carry_`, from pieces that double, so that a row of any size is copied and
+// looked at a bounded number of times.
 class CopyBase : public CopyBatcher {
  public:
   explicit CopyBase(std::unique_ptr<RowBuilder> rows) : rows_(std::move(rows)) {}
@@ -105,7 +106,8 @@ class BinaryCopy final : public CopyBase {
 
   Status TakeHeader(std::string_view bytes, size_t* used) {
     const size_t known = std::min(bytes.size(), kSignature.size());
-    if (bytes.substr(0, known) != kSignature.substr(0, known)) return Broken("this is no COPY in binary form");
+    if (bytes.substr(0, known) != kSignature.substr(0, known))
+      return Broken("this is no COPY in binary form");
     ByteReader in(bytes);
     in.Bytes(kSignature.size());
     const uint32_t flags = in.U32();
@@ -182,8 +184,10 @@ class TextCopy final : public CopyBase {
     for (size_t i = 0; i < slots.size(); ++i) {
       const bool last = i + 1 == slots.size();
       const size_t end = std::min(line.find('\t', at), line.size());
-      if ((end == line.size()) != last) return Broken(fmt::format("the row does not have {} columns", slots.size()));
-      if (slots[i].builder != nullptr) ETL_RETURN_IF_ERROR(TakeCell(slots[i], line.substr(at, end - at)));
+      if ((end == line.size()) != last)
+        return Broken(fmt::format("the row does not have {} columns", slots.size()));
+      if (slots[i].builder != nullptr)
+        ETL_RETURN_IF_ERROR(TakeCell(slots[i], line.substr(at, end - at)));
       at = end + 1;
     }
     return Status::OK();
@@ -229,7 +233,8 @@ class TextCopy final : public CopyBase {
 
 }  // namespace
 
-Result<std::unique_ptr<CopyBatcher>> CopyBatcher::Make(TableSchemaPtr schema, bool binary, const BatchOptions* options) {
+Result<std::unique_ptr<CopyBatcher>> CopyBatcher::Make(TableSchemaPtr schema, bool binary,
+                                                       const BatchOptions* options) {
   ETL_ASSIGN_OR_RETURN(auto rows, RowBuilder::Make(std::move(schema), options));
   std::unique_ptr<CopyBatcher> made;
   if (binary) {

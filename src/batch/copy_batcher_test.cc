@@ -67,7 +67,8 @@ Result<std::string> Copy(std::string_view bytes, bool binary, size_t piece) {
   ETL_ASSIGN_OR_RETURN(auto batcher, CopyBatcher::Make(Schema(), binary, &options));
   for (size_t at = 0; at < bytes.size(); at += piece) {
     const std::string_view cut = bytes.substr(at, piece);
-    const std::vector<char> copy(cut.begin(), cut.end());  // of its own size, so that a sanitizer sees every read past it
+    const std::vector<char> copy(
+        cut.begin(), cut.end());  // of its own size, so that a sanitizer sees every read past it
     ETL_RETURN_IF_ERROR(batcher->Append({copy.data(), copy.size()}));
   }
   ETL_RETURN_IF_ERROR(batcher->Finish());

@@ -11,14 +11,15 @@
 
 namespace etl {
 
-/// Memory of an Arrow buffer that grows as values are appended and can be cut back to undo them. One owner.
-/// Reserve first, then the unchecked calls.
+/// Memory of an Arrow buffer that grows as values are appended and can be cut back to undo them.
+/// One owner. Reserve first, then the unchecked calls.
 template <typename T>
 class GrowBuffer {
  public:
   /// Makes room for `more` values; false if there is no memory.
   bool Reserve(int64_t more) {
-    if (size_ + more <= capacity_) [[likely]] return true;
+    if (size_ + more <= capacity_) [[likely]]
+      return true;
     return Grow(more);
   }
   void UnsafePush(T value) { data_[size_++] = value; }

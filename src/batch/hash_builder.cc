@@ -65,8 +65,10 @@ CellResult ShortText(Write write, std::string_view bytes, std::string* out) {
   return result;
 }
 
-// The server's text of a binary value; `*text` may point into `scratch`, which is kept from call to call.
-CellResult TextOfBinary(const ColumnType& type, std::string_view bytes, std::string* scratch, std::string_view* text) {
+// The server's text of a binary value; `*text` may point into `scratch`, which is kept from call to
+// call.
+CellResult TextOfBinary(const ColumnType& type, std::string_view bytes, std::string* scratch,
+                        std::string_view* text) {
   CellResult result = CellResult::kNeedsText;
   scratch->clear();
   switch (type.kind) {
@@ -105,7 +107,8 @@ class HashBuilder final : public ColumnBuilder {
     size_t size = 0;
     // Without a key the context starts anew with the one it has.
     if (EVP_MAC_init(context_.get(), nullptr, 0, nullptr) != 1 ||
-        EVP_MAC_update(context_.get(), reinterpret_cast<const unsigned char*>(text.data()), text.size()) != 1 ||
+        EVP_MAC_update(context_.get(), reinterpret_cast<const unsigned char*>(text.data()),
+                       text.size()) != 1 ||
         EVP_MAC_final(context_.get(), mac, &size, sizeof(mac)) != 1 || size != kMacSize) {
       return CellResult::kNoMemory;
     }
@@ -140,13 +143,16 @@ bool HashUnderstoodInBinary(const ColumnType& type) {
 
 Result<std::unique_ptr<ColumnBuilder>> MakeHashBuilder(ColumnTypePtr type, std::string_view key) {
   const std::unique_ptr<EVP_MAC, MacFree> mac(EVP_MAC_fetch(nullptr, "HMAC", nullptr));
-  std::unique_ptr<EVP_MAC_CTX, MacFree> context(mac == nullptr ? nullptr : EVP_MAC_CTX_new(mac.get()));
+  std::unique_ptr<EVP_MAC_CTX, MacFree> context(mac == nullptr ? nullptr
+                                                               : EVP_MAC_CTX_new(mac.get()));
   char digest[] = "SHA256";
   const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
                                OSSL_PARAM_construct_end()};
   if (context == nullptr ||
-      EVP_MAC_init(context.get(), reinterpret_cast<const unsigned char*>(key.data()), key.size(), params) != 1) {
-    return MakeError(ErrorKind::kInternal, "ETL-D143", "HMAC-SHA-256 is not available in the OpenSSL library");
+      EVP_MAC_init(context.get(), reinterpret_cast<const unsigned char*>(key.data()), key.size(),
+                   params) != 1) {
+    return MakeError(ErrorKind::kInternal, "ETL-D143",
+                     "HMAC-SHA-256 is not available in the OpenSSL library");
   }
   ColumnType hex;
   hex.kind = TypeKind::kText;

@@ -9,8 +9,8 @@
 
 namespace etl {
 
-/// A builder of utf8 that stores the lower-case hex HMAC-SHA-256, under `key`, of the text form of values of `type`.
-/// From binary it knows the text of the simple types; kNeedsText for the others.
+/// A builder of utf8 that stores the lower-case hex HMAC-SHA-256, under `key`, of the text form of
+/// values of `type`. From binary it knows the text of the simple types; kNeedsText for the others.
 Result<std::unique_ptr<ColumnBuilder>> MakeHashBuilder(ColumnTypePtr type, std::string_view key);
 
 /// Whether MakeHashBuilder's builder takes the binary form of `type`.

@@ -12,8 +12,9 @@
 namespace etl {
 namespace {
 
-// An array column. All its declared dimensions are in one builder: elements come in row-major order and are appended to
-// `element_`; then each level gets its offsets at once. Level 0 is the outermost. Only level 0 can be NULL.
+// An array column. All its declared dimensions are in one builder: elements come in row-major order
+// and are appended to `element_`; then each level gets its offsets at once. Level 0 is the
+// outermost. Only level 0 can be NULL.
 class ListBuilder final : public ColumnBuilder {
  public:
   explicit ListBuilder(const ColumnType& type)
@@ -51,7 +52,8 @@ class ListBuilder final : public ColumnBuilder {
     for (size_t level = offsets_.size(); level-- > 1;) {
       std::shared_ptr<arrow::DataType> type = LevelType(level);
       const int64_t count = offsets_[level].size() - 1;
-      nested = arrow::ArrayData::Make(std::move(type), count, {nullptr, offsets_[level].Finish()}, {nested}, 0);
+      nested = arrow::ArrayData::Make(std::move(type), count, {nullptr, offsets_[level].Finish()},
+                                      {nested}, 0);
     }
     return FinishWith({offsets_[0].Finish()}, {nested});
   }
@@ -68,7 +70,8 @@ class ListBuilder final : public ColumnBuilder {
     CellResult result = AppendElements(reader, append);
     if (result == CellResult::kOk) result = CheckShape(reader.shape());
     if (result == CellResult::kOk && !AppendOffsets(reader.shape())) result = CellResult::kNoMemory;
-    if (result != CellResult::kOk) [[unlikely]] element_->Truncate(before);
+    if (result != CellResult::kOk) [[unlikely]]
+      element_->Truncate(before);
     return result;
   }
 
@@ -76,15 +79,18 @@ class ListBuilder final : public ColumnBuilder {
   CellResult AppendElements(Reader& reader, CellResult (ColumnBuilder::*append)(std::string_view)) {
     ContainerItem item;
     while (reader.Next(&item)) {
-      const CellResult result = item.null ? element_->AppendNull() : (*element_.*append)(item.bytes);
-      if (result != CellResult::kOk) [[unlikely]] return result;
+      const CellResult result =
+          item.null ? element_->AppendNull() : (*element_.*append)(item.bytes);
+      if (result != CellResult::kOk) [[unlikely]]
+        return result;
     }
     return reader.result();
   }
 
   CellResult CheckShape(const ArrayShape& shape) const {
     if (!shape.lower_bounds_one) return CellResult::kLowerBounds;
-    if (shape.dimensions != 0 && shape.dimensions != static_cast<int>(offsets_.size())) return CellResult::kDimensions;
+    if (shape.dimensions != 0 && shape.dimensions != static_cast<int>(offsets_.size()))
+      return CellResult::kDimensions;
     return CellResult::kOk;
   }
 
@@ -130,7 +136,8 @@ class ListBuilder final : public ColumnBuilder {
 class StructBuilder final : public ColumnBuilder {
  public:
   explicit StructBuilder(const ColumnType& type) : ColumnBuilder(ArrowTypeOf(type)) {
-    for (const ColumnType::Field& field : type.fields) fields_.push_back(ColumnBuilder::Make(*field.type));
+    for (const ColumnType::Field& field : type.fields)
+      fields_.push_back(ColumnBuilder::Make(*field.type));
   }
 
   CellResult AppendText(std::string_view text) override {
@@ -171,7 +178,8 @@ class StructBuilder final : public ColumnBuilder {
       if (count == fields_.size()) return Undo(CellResult::kAttributes);
       ColumnBuilder& field = *fields_[count];
       const CellResult result = item.null ? field.AppendNull() : (field.*append)(item.bytes);
-      if (result != CellResult::kOk) [[unlikely]] return Undo(result);
+      if (result != CellResult::kOk) [[unlikely]]
+        return Undo(result);
     }
     if (reader.result() != CellResult::kOk) return Undo(reader.result());
     if (count != fields_.size()) return Undo(CellResult::kAttributes);
@@ -189,7 +197,9 @@ class StructBuilder final : public ColumnBuilder {
 
 }  // namespace
 
-std::unique_ptr<ColumnBuilder> MakeListBuilder(const ColumnType& type) { return std::make_unique<ListBuilder>(type); }
+std::unique_ptr<ColumnBuilder> MakeListBuilder(const ColumnType& type) {
+  return std::make_unique<ListBuilder>(type);
+}
 std::unique_ptr<ColumnBuilder> MakeStructBuilder(const ColumnType& type) {
   return std::make_unique<StructBuilder>(type);
 }

@@ -54,7 +54,8 @@ bool IsSized(const ColumnType& type) {
 
 }  // namespace
 
-Result<std::unique_ptr<RowBuilder>> RowBuilder::Make(TableSchemaPtr schema, const BatchOptions* options) {
+Result<std::unique_ptr<RowBuilder>> RowBuilder::Make(TableSchemaPtr schema,
+                                                     const BatchOptions* options) {
   std::unique_ptr<RowBuilder> made(new RowBuilder(std::move(schema), options));
   made->arrow_schema_ = made->schema_->ArrowSchema();
   ETL_RETURN_IF_ERROR(made->MakeBuilders());
@@ -76,8 +77,8 @@ Status RowBuilder::MakeBuilders() {
     }
     if (options_->hash_key.empty()) {
       return MakeError(ErrorKind::kConfig, "ETL-C140",
-                       fmt::format("column {}.{} is to be hashed and there is no hash_key", schema_->QualifiedName(),
-                                   column.name),
+                       fmt::format("column {}.{} is to be hashed and there is no hash_key",
+                                   schema_->QualifiedName(), column.name),
                        "set hash_key for the pipeline, for instance hash_key: {env: HASH_KEY}");
     }
     fixed_bytes_ += kHashBytes;
@@ -107,8 +108,9 @@ Status RowBuilder::MakeSlots() {
   }
   for (const bool one : fed) {
     if (one) continue;
-    return MakeError(ErrorKind::kInternal, "ETL-D144",
-                     "schema of " + schema_->QualifiedName() + ": wire columns and stored columns do not match");
+    return MakeError(
+        ErrorKind::kInternal, "ETL-D144",
+        "schema of " + schema_->QualifiedName() + ": wire columns and stored columns do not match");
   }
   return Status::OK();
 }
@@ -129,8 +131,10 @@ std::string RowBuilder::PlaceText() const {
   return FormatPosition(place_.position);
 }
 
-Status RowBuilder::RowError(ErrorKind kind, std::string_view code, std::string_view what, std::string remedy) const {
-  return MakeError(kind, code, fmt::format("{} at {}: {}", schema_->QualifiedName(), PlaceText(), what),
+Status RowBuilder::RowError(ErrorKind kind, std::string_view code, std::string_view what,
+                            std::string remedy) const {
+  return MakeError(kind, code,
+                   fmt::format("{} at {}: {}", schema_->QualifiedName(), PlaceText(), what),
                    std::move(remedy));
 }
 
@@ -142,8 +146,8 @@ Status RowBuilder::Settle(const WireSlot& slot, CellResult result) {
   if (!IsUnrepresentable(result)) {
     const bool data = result == CellResult::kAttributes || result == CellResult::kNeedsText;
     parts.code = "ETL-D141";
-    parts.what = fmt::format("{} at {}: a value of column {} ({}) cannot be read", schema_->QualifiedName(),
-                             PlaceText(), column.name, column.type->name);
+    parts.what = fmt::format("{} at {}: a value of column {} ({}) cannot be read",
+                             schema_->QualifiedName(), PlaceText(), column.name, column.type->name);
     parts.remedy = data ? "exclude the column (columns: exclude), or resync the table" : "";
     return MakeError(data ? ErrorKind::kData : ErrorKind::kInternal, std::move(parts));
   }
@@ -151,22 +155,26 @@ Status RowBuilder::Settle(const WireSlot& slot, CellResult result) {
     ++nulled_;
     if (!warned_[output]) {
       warned_[output] = true;
-      LogWarn("a value cannot be represented and is stored as NULL; further ones in this column are only counted",
-              {{"table", schema_->QualifiedName()},
-               {"column", column.name},
-               {"at", PlaceText()},
-               {"reason", parts.why}});
+      LogWarn(
+          "a value cannot be represented and is stored as NULL; further ones in this column are "
+          "only counted",
+          {{"table", schema_->QualifiedName()},
+           {"column", column.name},
+           {"at", PlaceText()},
+           {"reason", parts.why}});
     }
     return AppendNull(slot);
   }
   parts.code = "ETL-D140";
-  parts.what = fmt::format("{} at {}: a value of column {} ({}) cannot be represented", schema_->QualifiedName(),
-                           PlaceText(), column.name, column.type->name);
+  parts.what = fmt::format("{} at {}: a value of column {} ({}) cannot be represented",
+                           schema_->QualifiedName(), PlaceText(), column.name, column.type->name);
   parts.safe = "everything before this row is kept; nothing is lost";
-  parts.remedy = slot.key ? "correct the value at the source; a key column is never stored as NULL"
-                          : fmt::format("set on_unrepresentable: null, or exclude the column (columns: {}: {{exclude: "
-                                        "[{}]}}), or correct the value at the source",
-                                        schema_->QualifiedName(), column.name);
+  parts.remedy =
+      slot.key ? "correct the value at the source; a key column is never stored as NULL"
+               : fmt::format(
+                     "set on_unrepresentable: null, or exclude the column (columns: {}: {{exclude: "
+                     "[{}]}}), or correct the value at the source",
+                     schema_->QualifiedName(), column.name);
   return MakeError(ErrorKind::kData, std::move(parts));
 }
 
@@ -176,8 +184,9 @@ Result<std::shared_ptr<arrow::RecordBatch>> RowBuilder::Finish(int64_t rows) {
   for (const auto& builder : builders_) {
     columns.push_back(builder->Finish());
     if (columns.back() == nullptr || columns.back()->length != rows) {
-      return MakeError(ErrorKind::kInternal, "ETL-D144",
-                       schema_->QualifiedName() + ": a column of a batch is not as long as the others");
+      return MakeError(
+          ErrorKind::kInternal, "ETL-D144",
+          schema_->QualifiedName() + ": a column of a batch is not as long as the others");
     }
   }
   bytes_ = 0;

@@ -30,11 +30,13 @@ struct WireSlot {
   bool nested = false;  ///< the size in memory is another than on the wire
 };
 
-/// The columns of one table while rows are gathered: cells in wire order to builders in the schema's order, and the decision
-/// about values that cannot be represented. Owned by a batcher. After an error it is of no more use.
+/// The columns of one table while rows are gathered: cells in wire order to builders in the
+/// schema's order, and the decision about values that cannot be represented. Owned by a batcher.
+/// After an error it is of no more use.
 class RowBuilder {
  public:
-  static Result<std::unique_ptr<RowBuilder>> Make(TableSchemaPtr schema, const BatchOptions* options);
+  static Result<std::unique_ptr<RowBuilder>> Make(TableSchemaPtr schema,
+                                                  const BatchOptions* options);
 
   const std::vector<WireSlot>& slots() const { return slots_; }
   const TableSchemaPtr& schema() const { return schema_; }
@@ -52,7 +54,8 @@ class RowBuilder {
     } else if (cell.kind == 'n') {
       return AppendNull(slot);
     }
-    if (result != CellResult::kOk) [[unlikely]] return Settle(slot, result);
+    if (result != CellResult::kOk) [[unlikely]]
+      return Settle(slot, result);
     if (slot.sized) Count(slot, cell);
     return Status::OK();
   }
@@ -61,14 +64,16 @@ class RowBuilder {
     return result == CellResult::kOk ? Status::OK() : Settle(slot, result);
   }
   /// An error of ours or the server's about this row: "public.t at 0/1:2: what".
-  Status RowError(ErrorKind kind, std::string_view code, std::string_view what, std::string remedy = {}) const;
+  Status RowError(ErrorKind kind, std::string_view code, std::string_view what,
+                  std::string remedy = {}) const;
 
   Result<std::shared_ptr<arrow::RecordBatch>> Finish(int64_t rows);
   int64_t bytes() const { return bytes_; }
   int64_t nulled() const { return nulled_; }
 
  private:
-  RowBuilder(TableSchemaPtr schema, const BatchOptions* options) : schema_(std::move(schema)), options_(options) {}
+  RowBuilder(TableSchemaPtr schema, const BatchOptions* options)
+      : schema_(std::move(schema)), options_(options) {}
   Status MakeBuilders();
   Status MakeSlots();
   void Count(const WireSlot& slot, const Cell& cell);
@@ -81,8 +86,8 @@ class RowBuilder {
   std::shared_ptr<arrow::Schema> arrow_schema_;
   std::vector<std::unique_ptr<ColumnBuilder>> builders_;  // as TableSchema::columns
   std::vector<WireSlot> slots_;                           // as TableSchema::wire
-  std::vector<int64_t> nested_bytes_;                     // as builders_: what was counted of a nested column
-  std::vector<bool> warned_;                              // as builders_
+  std::vector<int64_t> nested_bytes_;  // as builders_: what was counted of a nested column
+  std::vector<bool> warned_;           // as builders_
   RowPlace place_;
   int64_t fixed_bytes_ = 0;  // of a row, without what is counted by the cell
   int64_t bytes_ = 0;

@@ -16,7 +16,8 @@ constexpr int64_t kRowBookkeeping = 1 + 8;  // op and ordinal
 class Batcher final : public TableBatcher {
  public:
   explicit Batcher(std::unique_ptr<RowBuilder> rows)
-      : rows_(std::move(rows)), unsent_words_(static_cast<int>((rows_->schema()->columns.size() + 63) / 64)) {}
+      : rows_(std::move(rows)),
+        unsent_words_(static_cast<int>((rows_->schema()->columns.size() + 63) / 64)) {}
 
   void Begin(Lsn commit, UnixMicros commit_time, uint32_t xid) override {
     CloseRun();
@@ -29,7 +30,8 @@ class Batcher final : public TableBatcher {
     return AppendRow(Op::kInsert, row, {}, 0);
   }
 
-  Status Update(char old_kind, std::span<const Cell> old_row, std::span<const Cell> row, uint64_t ordinal) override {
+  Status Update(char old_kind, std::span<const Cell> old_row, std::span<const Cell> row,
+                uint64_t ordinal) override {
     Place(ordinal);
     ETL_RETURN_IF_ERROR(CheckCells(row));
     if (old_kind != 0) ETL_RETURN_IF_ERROR(CheckCells(old_row));
@@ -37,7 +39,8 @@ class Batcher final : public TableBatcher {
       case Identity::kNone: return NoIdentity("an UPDATE");
       case Identity::kFullRow: break;
       case Identity::kKey:
-        if (old_kind == 0 || !KeyChanges(old_row, row)) return AppendRow(Op::kUpdate, row, old_row, old_kind);
+        if (old_kind == 0 || !KeyChanges(old_row, row))
+          return AppendRow(Op::kUpdate, row, old_row, old_kind);
         ETL_RETURN_IF_ERROR(AppendDelete(old_row, old_kind));
         Place(ordinal + 1);
         return AppendRow(Op::kMove, row, old_row, old_kind);
@@ -52,13 +55,15 @@ class Batcher final : public TableBatcher {
     Place(ordinal);
     ETL_RETURN_IF_ERROR(CheckCells(old_row));
     if (schema()->identity == Identity::kNone) return NoIdentity("a DELETE");
-    if (old_kind != 'O' && (old_kind != 'K' || schema()->identity == Identity::kFullRow)) return NoOldRow("a DELETE");
+    if (old_kind != 'O' && (old_kind != 'K' || schema()->identity == Identity::kFullRow))
+      return NoOldRow("a DELETE");
     return AppendDelete(old_row, old_kind);
   }
 
   int64_t rows() const override { return static_cast<int64_t>(ops_.size()); }
   int64_t bytes() const override {
-    return rows_->bytes() + rows() * kRowBookkeeping + static_cast<int64_t>(unsent_.size() * sizeof(uint64_t));
+    return rows_->bytes() + rows() * kRowBookkeeping +
+           static_cast<int64_t>(unsent_.size() * sizeof(uint64_t));
   }
   const TableSchemaPtr& schema() const override { return rows_->schema(); }
   int64_t nulled() const override { return rows_->nulled(); }
@@ -81,23 +86,27 @@ class Batcher final : public TableBatcher {
   void Place(uint64_t ordinal) { place_.position = Position{run_.commit, ordinal}; }
 
   Status CheckCells(std::span<const Cell> cells) {
-    if (cells.size() == rows_->slots().size()) [[likely]] return Status::OK();
+    if (cells.size() == rows_->slots().size()) [[likely]]
+      return Status::OK();
     StartMessage();
     return rows_->RowError(ErrorKind::kInternal, "ETL-D142",
-                           fmt::format("the row has {} columns, the table has {}", cells.size(), rows_->slots().size()));
+                           fmt::format("the row has {} columns, the table has {}", cells.size(),
+                                       rows_->slots().size()));
   }
   // Puts the place into messages before a row was started.
   void StartMessage() { rows_->StartRow(place_); }
 
   Status NoIdentity(std::string_view what) {
     StartMessage();
-    return rows_->RowError(ErrorKind::kSchema, "ETL-S140", fmt::format("{} of a table without replica identity", what),
+    return rows_->RowError(ErrorKind::kSchema, "ETL-S140",
+                           fmt::format("{} of a table without replica identity", what),
                            "resync the table after its replica identity was set");
   }
   Status NoOldRow(std::string_view what) {
     StartMessage();
-    return rows_->RowError(ErrorKind::kSchema, "ETL-S141", fmt::format("{} without the old row it needs", what),
-                           "set the replica identity as it was when the table was copied, then resync the table");
+    return rows_->RowError(
+        ErrorKind::kSchema, "ETL-S141", fmt::format("{} without the old row it needs", what),
+        "set the replica identity as it was when the table was copied, then resync the table");
   }
   Status NoKey(const WireSlot& slot) {
     const Column& column = schema()->columns[static_cast<size_t>(slot.output)];
@@ -124,8 +133,8 @@ class Batcher final : public TableBatcher {
 
   static bool HasValue(const Cell& cell) { return cell.kind == 't' || cell.kind == 'b'; }
 
-  // The cell that holds the value of an unsent one in the old row; null if there is none. An 'n' there means absent: a NULL is
-  // never stored out of line, so it is never unsent.
+  // The cell that holds the value of an unsent one in the old row; null if there is none. An 'n'
+  // there means absent: a NULL is never stored out of line, so it is never unsent.
   static const Cell* OldValue(const WireSlot& slot, const Cell& old_cell, char old_kind) {
     return (old_kind == 'O' || slot.key) && HasValue(old_cell) ? &old_cell : nullptr;
   }
@@ -170,7 +179,8 @@ class Batcher final : public TableBatcher {
     return Status::OK();
   }
 
-  // An out-of-line key comes as 'K' though it is unchanged; then the new row does not send it, or sends the same bytes.
+  // An out-of-line key comes as 'K' though it is unchanged; then the new row does not send it, or
+  // sends the same bytes.
   bool KeyChanges(std::span<const Cell> old_row, std::span<const Cell> row) const {
     const std::vector<WireSlot>& slots = rows_->slots();
     for (size_t i = 0; i < slots.size(); ++i) {
@@ -200,7 +210,8 @@ class Batcher final : public TableBatcher {
 
 }  // namespace
 
-Result<std::unique_ptr<TableBatcher>> TableBatcher::Make(TableSchemaPtr schema, const BatchOptions* options) {
+Result<std::unique_ptr<TableBatcher>> TableBatcher::Make(TableSchemaPtr schema,
+                                                         const BatchOptions* options) {
   ETL_ASSIGN_OR_RETURN(auto rows, RowBuilder::Make(std::move(schema), options));
   std::unique_ptr<TableBatcher> made = std::make_unique<Batcher>(std::move(rows));
   return made;
@@ -214,7 +225,8 @@ Result<std::shared_ptr<arrow::Array>> ValueFromText(const ColumnType& type, std:
     parts.code = IsUnrepresentable(result) ? "ETL-D140" : "ETL-D141";
     parts.what = "a default value of type " + type.name + " cannot be taken over";
     parts.why = std::string(ReasonOf(result));
-    return MakeError(IsUnrepresentable(result) ? ErrorKind::kData : ErrorKind::kInternal, std::move(parts));
+    return MakeError(IsUnrepresentable(result) ? ErrorKind::kData : ErrorKind::kInternal,
+                     std::move(parts));
   }
   return arrow::MakeArray(builder->Finish());
 }

@@ -7,7 +7,8 @@
 namespace etl {
 namespace {
 
-// orders(id int8 key, note text, amount numeric(6,2)) with wire columns in that order and an excluded one between.
+// orders(id int8 key, note text, amount numeric(6,2)) with wire columns in that order and an
+// excluded one between.
 std::shared_ptr<TableSchema> Orders(Identity identity = Identity::kKey, bool full_images = false) {
   auto schema = std::make_shared<TableSchema>();
   schema->id = TableId{77};
@@ -53,14 +54,17 @@ class TableBatcherTest : public testing::Test {
     EXPECT_TRUE(sealed.ok()) << sealed.status().ToString();
     batch_ = std::move(sealed).ValueUnsafe();
     EXPECT_TRUE(batch_.rows->ValidateFull().ok());
-    EXPECT_TRUE(batch_.rows->schema()->Equals(*batch_.schema->ArrowSchema(), /*check_metadata=*/true));
+    EXPECT_TRUE(
+        batch_.rows->schema()->Equals(*batch_.schema->ArrowSchema(), /*check_metadata=*/true));
     std::vector<std::string> rows;
     for (int64_t row = 0; row < batch_.size(); ++row) {
       const auto i = static_cast<size_t>(row);
-      std::string text = std::string(1, static_cast<char>(batch_.ops[i])) + ":" + std::to_string(batch_.ordinals[i]) + " ";
+      std::string text = std::string(1, static_cast<char>(batch_.ops[i])) + ":" +
+                         std::to_string(batch_.ordinals[i]) + " ";
       for (int column = 0; column < batch_.rows->num_columns(); ++column) {
         const auto& array = batch_.rows->column(column);
-        const std::string value = array->IsNull(row) ? "-" : array->GetScalar(row).ValueOrDie()->ToString();
+        const std::string value =
+            array->IsNull(row) ? "-" : array->GetScalar(row).ValueOrDie()->ToString();
         EXPECT_TRUE(!batch_.Unsent(row, column) || value == "-");
         text += (column == 0 ? "" : "|") + (batch_.Unsent(row, column) ? "?" : value);
       }
@@ -97,7 +101,10 @@ TEST_F(TableBatcherTest, BinaryCellsGiveTheSameRows) {
 
 TEST_F(TableBatcherTest, AKeyChangeIsADeleteAndAMove) {
   Open(Orders());
-  ASSERT_TRUE(batcher_->Update('K', Row{T("1"), kNull, kNull, kNull}, Row{T("2"), kNull, kUnsent, T("3")}, 6).ok());
+  ASSERT_TRUE(
+      batcher_
+          ->Update('K', Row{T("1"), kNull, kNull, kNull}, Row{T("2"), kNull, kUnsent, T("3")}, 6)
+          .ok());
   EXPECT_EQ(Sealed(), (Lines{"d:6 1|-|-", "m:7 2|?|3.00"}));
 }
 
@@ -113,7 +120,8 @@ TEST_F(TableBatcherTest, AnUnsentKeyWithoutOldRowIsAnError) {
   Open(Orders());
   const Status status = batcher_->Update(0, {}, Row{kUnsent, kNull, T("a"), T("1")}, 4);
   EXPECT_EQ(KindOf(status), ErrorKind::kSchema);
-  EXPECT_NE(PartsOf(status).what.find("public.orders at 0/100:4"), std::string::npos) << status.ToString();
+  EXPECT_NE(PartsOf(status).what.find("public.orders at 0/100:4"), std::string::npos)
+      << status.ToString();
   Open(Orders());
   EXPECT_FALSE(batcher_->Delete('K', Row{kNull, kNull, kNull, kNull}, 0).ok());
   Open(Orders());
@@ -140,7 +148,8 @@ TEST_F(TableBatcherTest, FullImagesFillWhatWasNotSent) {
   ASSERT_TRUE(batcher_->Update('O', old_row, Row{T("1"), kNull, kUnsent, T("2")}, 0).ok());
   ASSERT_TRUE(batcher_->Update('O', old_row, Row{T("9"), kNull, kUnsent, kNull}, 2).ok());
   ASSERT_TRUE(batcher_->Delete('O', old_row, 4).ok());
-  EXPECT_EQ(Sealed(), (Lines{"u:0 1|long|2.00", "d:2 1|long|1.00", "m:3 9|long|-", "d:4 1|long|1.00"}));
+  EXPECT_EQ(Sealed(),
+            (Lines{"u:0 1|long|2.00", "d:2 1|long|1.00", "m:3 9|long|-", "d:4 1|long|1.00"}));
   EXPECT_TRUE(batch_.unsent.empty());
 }
 
@@ -160,7 +169,8 @@ TEST_F(TableBatcherTest, WithoutAKeyEveryUpdateIsDeleteAndInsert) {
 TEST_F(TableBatcherTest, ATableWithoutIdentityTakesOnlyInserts) {
   Open(Orders(Identity::kNone));
   ASSERT_TRUE(batcher_->Insert(Row{kNull, kNull, T("a"), kNull}, 0).ok());
-  EXPECT_EQ(KindOf(batcher_->Update(0, {}, Row{kNull, kNull, T("a"), kNull}, 2)), ErrorKind::kSchema);
+  EXPECT_EQ(KindOf(batcher_->Update(0, {}, Row{kNull, kNull, T("a"), kNull}, 2)),
+            ErrorKind::kSchema);
   EXPECT_EQ(KindOf(batcher_->Delete('K', Row{kNull, kNull, T("a"), kNull}, 2)), ErrorKind::kSchema);
 }
 
@@ -240,9 +250,11 @@ TEST_F(TableBatcherTest, HashedColumnsHoldTheKeyedHashOfTheText) {
   schema->wire[3].type = std::make_shared<ColumnType>(Scalar(TypeKind::kText));
   Open(schema);
   // RFC 4231, test case 2.
-  ASSERT_TRUE(batcher_->Insert(Row{T("1"), kNull, kNull, T("what do ya want for nothing?")}, 0).ok());
+  ASSERT_TRUE(
+      batcher_->Insert(Row{T("1"), kNull, kNull, T("what do ya want for nothing?")}, 0).ok());
   ASSERT_TRUE(batcher_->Insert(Row{T("2"), kNull, kNull, kNull}, 2).ok());
-  ASSERT_TRUE(batcher_->Insert(Row{T("3"), kNull, kNull, {'b', "what do ya want for nothing?"}}, 4).ok());
+  ASSERT_TRUE(
+      batcher_->Insert(Row{T("3"), kNull, kNull, {'b', "what do ya want for nothing?"}}, 4).ok());
   const std::string hash = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
   EXPECT_EQ(Sealed(), (Lines{"i:0 1|-|" + hash, "i:2 2|-|-", "i:4 3|-|" + hash}));
 }
@@ -258,7 +270,8 @@ TEST_F(TableBatcherTest, HashesOfBinaryAndTextAreTheSame) {
                {Scalar(TypeKind::kDecimal, 6, 2), "1.50", Hex("0002000000000002 0001 1388")},
                {Scalar(TypeKind::kJsonb), "{}", Hex("017b7d")},
                {Scalar(TypeKind::kBytea), "\\x00ff", Hex("00ff")},
-               {Scalar(TypeKind::kUuid), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", Hex("a0eebc999c0b4ef8bb6d6bb9bd380a11")}};
+               {Scalar(TypeKind::kUuid), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+                Hex("a0eebc999c0b4ef8bb6d6bb9bd380a11")}};
   for (const auto& one : cases) {
     auto schema = Orders();
     schema->columns[2].hashed = true;
@@ -276,7 +289,8 @@ TEST(ValueFromTextTest, GivesOneValueOrSaysWhyNot) {
   const auto value = ValueFromText(List(Scalar(TypeKind::kInt4)), "{1,2}");
   ASSERT_TRUE(value.ok());
   EXPECT_EQ((*value)->length(), 1);
-  EXPECT_EQ(KindOf(ValueFromText(Scalar(TypeKind::kDecimal, 4, 2), "NaN").status()), ErrorKind::kData);
+  EXPECT_EQ(KindOf(ValueFromText(Scalar(TypeKind::kDecimal, 4, 2), "NaN").status()),
+            ErrorKind::kData);
   EXPECT_EQ(KindOf(ValueFromText(Scalar(TypeKind::kInt4), "x").status()), ErrorKind::kInternal);
 }
 

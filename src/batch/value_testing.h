@@ -53,7 +53,8 @@ inline ColumnType Struct(std::vector<ColumnType> fields) {
   ColumnType type;
   type.kind = TypeKind::kStruct;
   for (size_t i = 0; i < fields.size(); ++i) {
-    type.fields.push_back({"f" + std::to_string(i + 1), std::make_shared<ColumnType>(std::move(fields[i]))});
+    type.fields.push_back(
+        {"f" + std::to_string(i + 1), std::make_shared<ColumnType>(std::move(fields[i]))});
   }
   type.name = "composite";
   return type;

@@ -13,9 +13,11 @@ std::string_view ReasonOf(CellResult result) {
     case CellResult::kInfinite: return "an infinite value has no place in the column's type";
     case CellResult::kDigits: return "it has more digits than the decimal holds";
     case CellResult::kTimestampRange: return "timestamps end at 294247-01-10 04:00:54.775806";
-    case CellResult::kIntervalRange: return "the time part of an interval ends at 9223372036854775 microseconds";
+    case CellResult::kIntervalRange:
+      return "the time part of an interval ends at 9223372036854775 microseconds";
     case CellResult::kNotUtf8: return "the bytes are not UTF-8";
-    case CellResult::kDimensions: return "the array has another number of dimensions than the column declares";
+    case CellResult::kDimensions:
+      return "the array has another number of dimensions than the column declares";
     case CellResult::kLowerBounds: return "a lower bound of the array is not 1";
   }
   return "unknown";

@@ -9,10 +9,10 @@ namespace etl {
 enum class CellResult : uint8_t {
   kOk,
   // The server sent what it never should, or we cannot go on: always an error.
-  kMalformed,  ///< not a value of the type in this form
-  kAttributes, ///< a composite with another number of attributes than the schema shows
-  kNeedsText,  ///< the hash of this type is only known from its text form
-  kNoMemory,   ///< no memory, or a column of a batch past 2 GiB
+  kMalformed,   ///< not a value of the type in this form
+  kAttributes,  ///< a composite with another number of attributes than the schema shows
+  kNeedsText,   ///< the hash of this type is only known from its text form
+  kNoMemory,    ///< no memory, or a column of a batch past 2 GiB
   // A good value that its column cannot hold: `on_unrepresentable` decides.
   kNotANumber,
   kInfinite,

@@ -38,7 +38,8 @@ void ArrayTextReader::ReadBounds() {
     const auto [colon, lower_error] = std::from_chars(at_ + 1, end_, lower);
     if (lower_error != std::errc() || colon == end_ || *colon != ':') return void(Fail());
     const auto [bracket, upper_error] = std::from_chars(colon + 1, end_, upper);
-    if (upper_error != std::errc() || bracket == end_ || *bracket != ']' || upper < lower) return void(Fail());
+    if (upper_error != std::errc() || bracket == end_ || *bracket != ']' || upper < lower)
+      return void(Fail());
     const int64_t size = int64_t{upper} - lower + 1;
     if (size > std::numeric_limits<int32_t>::max()) return void(Fail());
     bounds_.sizes[static_cast<size_t>(bounds_.dimensions++)] = static_cast<int32_t>(size);
@@ -56,7 +57,8 @@ bool ArrayTextReader::OpenBraces() {
     counts_[static_cast<size_t>(depth_++)] = 0;
     ++at_;
   }
-  if (shape_.dimensions == 0) shape_.dimensions = depth_;  // the first element is at the deepest level
+  if (shape_.dimensions == 0)
+    shape_.dimensions = depth_;  // the first element is at the deepest level
   return depth_ == shape_.dimensions && depth_ > 0 ? true : Fail();
 }
 
@@ -65,12 +67,14 @@ bool ArrayTextReader::CloseBraces() {
   while (at_ != end_ && *at_ == '}') {
     const auto level = static_cast<size_t>(--depth_);
     int32_t& size = shape_.sizes[level];
-    if (size == 0) size = counts_[level];  // a size is never zero: only the whole array can be empty
+    if (size == 0)
+      size = counts_[level];  // a size is never zero: only the whole array can be empty
     if (size != counts_[level]) return Fail();
     ++at_;
     if (depth_ == 0) {
       if (at_ != end_) return Fail();
-      if (bounds_.dimensions != 0 && (bounds_.dimensions != shape_.dimensions || bounds_.sizes != shape_.sizes)) {
+      if (bounds_.dimensions != 0 &&
+          (bounds_.dimensions != shape_.dimensions || bounds_.sizes != shape_.sizes)) {
         return Fail();
       }
       done_ = true;
@@ -136,7 +140,8 @@ bool ArrayTextReader::ReadQuoted(ContainerItem* item) {
 ArrayBinaryReader::ArrayBinaryReader(std::string_view bytes) : in_(bytes) {
   const int32_t dimensions = in_.I32();
   const uint32_t has_null = in_.U32();
-  in_.U32();  // the type of the elements: a domain's own oid for arrays of domains, so it tells nothing
+  in_.U32();  // the type of the elements: a domain's own oid for arrays of domains, so it tells
+              // nothing
   if (dimensions < 0 || dimensions > kDimensionsMax || has_null > 1) in_.Fail();
   left_ = dimensions > 0 ? 1 : 0;
   for (int i = 0; i < dimensions && !in_.failed(); ++i) {
@@ -144,7 +149,8 @@ ArrayBinaryReader::ArrayBinaryReader(std::string_view bytes) : in_(bytes) {
     const int32_t lower = in_.I32();
     shape_.sizes[static_cast<size_t>(i)] = size;
     shape_.lower_bounds_one = shape_.lower_bounds_one && lower == 1;
-    // Each element takes four bytes at least: a size that the value cannot hold must not be believed.
+    // Each element takes four bytes at least: a size that the value cannot hold must not be
+    // believed.
     if (size < 1 || (left_ *= static_cast<uint64_t>(size)) > in_.remaining()) in_.Fail();
   }
   shape_.dimensions = dimensions;
@@ -219,7 +225,8 @@ bool CompositeTextReader::ReadQuoted(ContainerItem* item) {
     }
   }
   if (at_ == end_) return Fail();
-  item->bytes = escaped ? std::string_view(*scratch_) : std::string_view(start, static_cast<size_t>(at_ - start));
+  item->bytes = escaped ? std::string_view(*scratch_)
+                        : std::string_view(start, static_cast<size_t>(at_ - start));
   ++at_;
   if (at_ == end_ || (*at_ != ',' && *at_ != ')')) return Fail();
   return true;

@@ -19,16 +19,19 @@ struct ArrayShape {
   bool lower_bounds_one = true;
 };
 
-/// One element or attribute, in the same form as the container. `bytes` are valid until the next one is read.
+/// One element or attribute, in the same form as the container. `bytes` are valid until the next
+/// one is read.
 struct ContainerItem {
   bool null = false;
   std::string_view bytes;
 };
 
-// Readers of containers: Next until it says false, then result(), which is kOk only if the container was whole. Items of a
-// quoted text are put together in `scratch`, which the caller keeps, so that nothing is allocated for a value.
+// Readers of containers: Next until it says false, then result(), which is kOk only if the
+// container was whole. Items of a quoted text are put together in `scratch`, which the caller
+// keeps, so that nothing is allocated for a value.
 
-/// `[2:3]={{1,NULL},{"a b","q\"x"}}`. Elements come in row-major order; the shape is known at the end.
+/// `[2:3]={{1,NULL},{"a b","q\"x"}}`. Elements come in row-major order; the shape is known at the
+/// end.
 class ArrayTextReader {
  public:
   ArrayTextReader(std::string_view text, char delimiter, std::string* scratch);
@@ -50,9 +53,9 @@ class ArrayTextReader {
   std::string* scratch_;
   CellResult result_ = CellResult::kOk;
   ArrayShape shape_;
-  ArrayShape bounds_;                                ///< of the prefix, if there was one
-  int depth_ = 0;                                    ///< braces open now
-  std::array<int32_t, kDimensionsMax> counts_{};     ///< items so far in each open brace
+  ArrayShape bounds_;                             ///< of the prefix, if there was one
+  int depth_ = 0;                                 ///< braces open now
+  std::array<int32_t, kDimensionsMax> counts_{};  ///< items so far in each open brace
   bool first_ = true;
   bool done_ = false;
 };

@@ -7,7 +7,8 @@
 namespace etl {
 namespace {
 
-constexpr int64_t kEpochDays = 10957;  // 1970-01-01 to 2000-01-01, where PostgreSQL's calendar begins
+constexpr int64_t kEpochDays =
+    10957;  // 1970-01-01 to 2000-01-01, where PostgreSQL's calendar begins
 constexpr int64_t kDayMicros = 86'400'000'000;
 constexpr int64_t kEpochMicros = kEpochDays * kDayMicros;
 constexpr int64_t kIntervalMicrosMax = 9'223'372'036'854'775;  // more overflows nanoseconds
@@ -25,7 +26,9 @@ class TextReader {
     return true;
   }
   bool Skip(std::string_view word) {
-    if (static_cast<size_t>(end_ - at_) < word.size() || std::memcmp(at_, word.data(), word.size()) != 0) return false;
+    if (static_cast<size_t>(end_ - at_) < word.size() ||
+        std::memcmp(at_, word.data(), word.size()) != 0)
+      return false;
     at_ += word.size();
     return true;
   }
@@ -53,7 +56,8 @@ class TextReader {
     if (!Skip('.')) return 0;
     int64_t value = 0;
     int digits = 0;
-    for (; at_ != end_ && static_cast<unsigned char>(*at_ - '0') <= 9; ++digits) value = value * 10 + (*at_++ - '0');
+    for (; at_ != end_ && static_cast<unsigned char>(*at_ - '0') <= 9; ++digits)
+      value = value * 10 + (*at_++ - '0');
     if (digits < 1 || digits > 6) return Bad();
     for (; digits < 6; ++digits) value *= 10;
     return value;
@@ -71,14 +75,15 @@ class TextReader {
   bool bad_ = false;
 };
 
-// Days since 1970-01-01 in the proleptic Gregorian calendar; year 0 is 1 BC. After Howard Hinnant's chrono algorithms:
-// eras of 400 years, years beginning in March.
+// Days since 1970-01-01 in the proleptic Gregorian calendar; year 0 is 1 BC. After Howard Hinnant's
+// chrono algorithms: eras of 400 years, years beginning in March.
 int64_t DaysOf(int64_t year, int month, int day) {
   year -= month <= 2 ? 1 : 0;
   const int64_t era = (year >= 0 ? year : year - 399) / 400;
   const int64_t year_of_era = year - era * 400;
   const int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-  return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468;
+  return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year -
+         719468;
 }
 
 bool IsDay(int64_t year, int month, int day) {
@@ -204,7 +209,8 @@ char* PutOffset(char* out, int64_t seconds_west) {
 }
 
 CellResult MakeInterval(int64_t months, int64_t days, int64_t micros, IntervalValue* out) {
-  if (micros > kIntervalMicrosMax || micros < -kIntervalMicrosMax) return CellResult::kIntervalRange;
+  if (micros > kIntervalMicrosMax || micros < -kIntervalMicrosMax)
+    return CellResult::kIntervalRange;
   out->months = static_cast<int32_t>(months);
   out->days = static_cast<int32_t>(days);
   out->nanoseconds = micros * 1000;
@@ -213,7 +219,8 @@ CellResult MakeInterval(int64_t months, int64_t days, int64_t micros, IntervalVa
 
 bool IsInt32(int64_t value) { return value == static_cast<int32_t>(value); }
 
-// hh:mm:ss[.ffffff] of an interval, hours of any size; microseconds, or bad. The server's largest is below 2^63.
+// hh:mm:ss[.ffffff] of an interval, hours of any size; microseconds, or bad. The server's largest
+// is below 2^63.
 CellResult ReadIntervalClock(TextReader& in, int64_t hours, bool negative, int64_t* out) {
   const int64_t minutes = in.Two();
   if (!in.Skip(':')) in.Bad();
@@ -262,8 +269,12 @@ CellResult ParseDateBinary(std::string_view bytes, int32_t* out) {
   return CellResult::kOk;
 }
 
-CellResult ParseTimestampText(std::string_view text, int64_t* out) { return TimestampFromText<false>(text, out); }
-CellResult ParseTimestampTzText(std::string_view text, int64_t* out) { return TimestampFromText<true>(text, out); }
+CellResult ParseTimestampText(std::string_view text, int64_t* out) {
+  return TimestampFromText<false>(text, out);
+}
+CellResult ParseTimestampTzText(std::string_view text, int64_t* out) {
+  return TimestampFromText<true>(text, out);
+}
 
 CellResult ParseTimestampBinary(std::string_view bytes, int64_t* out) {
   ByteReader in(bytes);
@@ -301,7 +312,8 @@ CellResult WriteTimeTzText(std::string_view bytes, char* out, size_t* size) {
   const int64_t micros = in.I64();
   const int32_t west = in.I32();
   constexpr int32_t kOffsetMax = 16 * 3600;  // exclusive, the server's own limit
-  if (!in.Finished() || micros < 0 || micros > kDayMicros || west <= -kOffsetMax || west >= kOffsetMax) {
+  if (!in.Finished() || micros < 0 || micros > kDayMicros || west <= -kOffsetMax ||
+      west >= kOffsetMax) {
     return CellResult::kMalformed;
   }
   *size = static_cast<size_t>(PutOffset(PutClock(out, micros), west) - out);

@@ -19,7 +19,8 @@ struct IntervalValue {
   int64_t nanoseconds = 0;
 };
 
-// Text is DateStyle ISO and IntervalStyle postgres, which every session pins. Days and microseconds since 1970-01-01.
+// Text is DateStyle ISO and IntervalStyle postgres, which every session pins. Days and microseconds
+// since 1970-01-01.
 
 CellResult ParseDateText(std::string_view text, int32_t* out);
 CellResult ParseDateBinary(std::string_view bytes, int32_t* out);

@@ -51,7 +51,9 @@ CellResult LongDecimal(const NumericView& value, int precision, int scale, Int12
       if (digit != 0) return CellResult::kDigits;
       continue;
     }
-    const int take = exponent < kGroupDigits ? exponent : kGroupDigits;  // decimal digits of this group before the end
+    const int take = exponent < kGroupDigits
+                         ? exponent
+                         : kGroupDigits;  // decimal digits of this group before the end
     const auto drop = static_cast<unsigned>(kPowers[static_cast<size_t>(kGroupDigits - take)]);
     if (digit % drop != 0) return CellResult::kDigits;
     if (__builtin_mul_overflow(sum, kPowers[static_cast<size_t>(take)], &sum) ||
@@ -100,7 +102,8 @@ CellResult ParseNumericBinary(std::string_view bytes, NumericView* out) {
   const int weight = in.I16();
   const unsigned sign = in.U16();
   const int display_scale = in.U16();
-  if (in.failed() || count < 0 || in.remaining() != 2 * static_cast<size_t>(count)) return CellResult::kMalformed;
+  if (in.failed() || count < 0 || in.remaining() != 2 * static_cast<size_t>(count))
+    return CellResult::kMalformed;
   switch (sign) {
     case 0x0000: out->sign = NumericView::Sign::kPositive; break;
     case 0x4000: out->sign = NumericView::Sign::kNegative; break;
@@ -126,7 +129,8 @@ CellResult ParseNumericBinary(std::string_view bytes, NumericView* out) {
 
 CellResult NumericToDecimal(const NumericView& value, int precision, int scale, Int128* out) {
   if (value.special()) {
-    return value.sign == NumericView::Sign::kNotANumber ? CellResult::kNotANumber : CellResult::kInfinite;
+    return value.sign == NumericView::Sign::kNotANumber ? CellResult::kNotANumber
+                                                        : CellResult::kInfinite;
   }
   // Up to four groups fit 64 bits, and a usual value ends within its scale.
   const int exponent = kGroupDigits * (value.weight + 1 - value.digit_count) + scale;
@@ -137,8 +141,8 @@ CellResult NumericToDecimal(const NumericView& value, int precision, int scale, 
   for (int i = 0; i < value.digit_count; ++i) sum = sum * 10000 + value.Digit(i);
   const bool negative = value.sign == NumericView::Sign::kNegative;
   if (exponent >= 0) {
-    return Finish(Uint128{sum} * static_cast<uint64_t>(kPowers[static_cast<size_t>(exponent)]), negative, precision,
-                  out);
+    return Finish(Uint128{sum} * static_cast<uint64_t>(kPowers[static_cast<size_t>(exponent)]),
+                  negative, precision, out);
   }
   const auto drop = static_cast<uint64_t>(kPowers[static_cast<size_t>(-exponent)]);
   if (sum % drop != 0) return CellResult::kDigits;

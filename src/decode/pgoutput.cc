@@ -14,7 +14,8 @@ constexpr int64_t kEpochMicros = 946'684'800'000'000;
 constexpr size_t kColumnsMax = 1664;  // MaxTupleAttributeNumber of the server
 
 UnixMicros ToUnix(int64_t postgres_micros) {
-  return static_cast<int64_t>(static_cast<uint64_t>(postgres_micros) + static_cast<uint64_t>(kEpochMicros));
+  return static_cast<int64_t>(static_cast<uint64_t>(postgres_micros) +
+                              static_cast<uint64_t>(kEpochMicros));
 }
 
 Lsn ReadLsn(ByteReader& in) { return Lsn{in.U64()}; }
@@ -24,11 +25,13 @@ Status Broken(std::string_view payload, std::string_view why) {
   const unsigned char type = payload.empty() ? 0 : static_cast<unsigned char>(payload[0]);
   ErrorParts parts;
   parts.code = "ETL-P301";
-  parts.what = fmt::format("the server sent a replication message that cannot be read (type 0x{:02x}, {} bytes)", type,
-                           payload.size());
+  parts.what = fmt::format(
+      "the server sent a replication message that cannot be read (type 0x{:02x}, {} bytes)", type,
+      payload.size());
   parts.why = std::string(why);
   parts.safe = "nothing of the message was used";
-  parts.remedy = "check that the server is PostgreSQL 14 to 18 and that nothing between alters its bytes";
+  parts.remedy =
+      "check that the server is PostgreSQL 14 to 18 and that nothing between alters its bytes";
   return MakeError(ErrorKind::kInternal, std::move(parts));
 }
 
@@ -275,7 +278,8 @@ Result<ReplicationFrame> ParseReplicationFrame(std::string_view copy_data) {
   return Broken(copy_data, "not a frame of the replication stream ('w' or 'k') of the right size");
 }
 
-std::array<char, 34> EncodeStandbyStatus(Lsn written, Lsn flushed, UnixMicros now, bool request_reply) {
+std::array<char, 34> EncodeStandbyStatus(Lsn written, Lsn flushed, UnixMicros now,
+                                         bool request_reply) {
   std::array<char, 34> bytes;
   char* at = bytes.data();
   *at++ = 'r';

@@ -41,12 +41,13 @@ std::string Show(const std::vector<Cell>& cells) {
   return text;
 }
 
-// Messages as a server of version 16 sent them, for t(id int primary key, v text, e e) and f(id int primary key,
-// n numeric(6,2)) with REPLICA IDENTITY FULL.
+// Messages as a server of version 16 sent them, for t(id int primary key, v text, e e) and f(id int
+// primary key, n numeric(6,2)) with REPLICA IDENTITY FULL.
 const char* const kGolden[] = {
     "42 000000000348d810 000303ecab34c7cd 000003ab",
     "59 000040ab 7075626c696300 6500",
-    "52 000040ad 7075626c696300 7400 64 0003 01 696400 00000017 ffffffff 00 7600 00000019 ffffffff 00 6500 000040ab "
+    "52 000040ad 7075626c696300 7400 64 0003 01 696400 00000017 ffffffff 00 7600 00000019 ffffffff "
+    "00 6500 000040ab "
     "ffffffff",
     "52 000040b4 7075626c696300 6600 66 0002 01 696400 00000017 ffffffff 01 6e00 000006a4 00060006",
     "49 000040ad 4e 0003 74 00000001 31 74 00000001 61 74 00000001 78",
@@ -227,15 +228,15 @@ TEST(PgOutput, UnknownValuesAreErrors) {
            "50 01 000000000348de58 000000000348df50 000303ecab53cbe7 000003ae 673100",
            "4b 01 000000000348df50 000000000348df88 000303ecab53cdf4 000003ae 673100",
            "70 01 0000000003513d80 0000000003513e78 000303ecab542497 000003b3 673300",
-           "54 00000001 04 000040ad",                // flags of T
-           "54 ffffffff 00 000040ad",                // count of T
-           "49 000040ad 4f 0001 6e",                 // O in an insert
-           "49 000040ad 4e 0001 7a",                 // kind of a cell
-           "49 000040ad 4e ffff 6e",                 // count of cells
-           "49 000040ad 4e 0001 74 ffffffff 31",     // length of a cell
-           "44 000040ad 4e 0001 6e",                 // N in a delete
-           "53 000003b0 02",                         // first segment
-           "52 000040ad 7000 7400 78 0000",          // replica identity
+           "54 00000001 04 000040ad",                                  // flags of T
+           "54 ffffffff 00 000040ad",                                  // count of T
+           "49 000040ad 4f 0001 6e",                                   // O in an insert
+           "49 000040ad 4e 0001 7a",                                   // kind of a cell
+           "49 000040ad 4e ffff 6e",                                   // count of cells
+           "49 000040ad 4e 0001 74 ffffffff 31",                       // length of a cell
+           "44 000040ad 4e 0001 6e",                                   // N in a delete
+           "53 000003b0 02",                                           // first segment
+           "52 000040ad 7000 7400 78 0000",                            // replica identity
            "52 000040ad 7000 7400 64 0001 02 6900 00000017 ffffffff",  // flags of a column
        }) {
     EXPECT_FALSE(DecodeMessage(Hex(bad), false, &out).ok()) << bad;
@@ -276,11 +277,13 @@ TEST(ReplicationFrame, OtherSizesAndTypesAreErrors) {
   }
   EXPECT_FALSE(ParseReplicationFrame(keepalive + "x").ok());
   EXPECT_FALSE(ParseReplicationFrame("x").ok());
-  EXPECT_FALSE(ParseReplicationFrame(Hex("77 0000000000000001 0000000000000002 000303ecab34f1")).ok());
+  EXPECT_FALSE(
+      ParseReplicationFrame(Hex("77 0000000000000001 0000000000000002 000303ecab34f1")).ok());
 }
 
 TEST(ReplicationFrame, StandbyStatusIsAsTheServerReadsIt) {
-  const auto bytes = EncodeStandbyStatus(Lsn{0x0102030405060708}, Lsn{0x1112131415161718}, 946684800000001, true);
+  const auto bytes =
+      EncodeStandbyStatus(Lsn{0x0102030405060708}, Lsn{0x1112131415161718}, 946684800000001, true);
   EXPECT_EQ(std::string(bytes.data(), bytes.size()),
             Hex("72 0102030405060708 1112131415161718 1112131415161718 0000000000000001 01"));
 }

@@ -22,7 +22,8 @@ CellResult IntFromText(std::string_view text, T* out) {
     ++at;
   }
   const auto digits = end - at;
-  if (digits < 1 || digits > 19) return CellResult::kMalformed;  // 19 digits fit 64 bits without a sign
+  if (digits < 1 || digits > 19)
+    return CellResult::kMalformed;  // 19 digits fit 64 bits without a sign
   uint64_t value = 0;
   for (; at != end; ++at) {
     const unsigned digit = static_cast<unsigned char>(*at) - unsigned{'0'};
@@ -109,7 +110,8 @@ bool DecodeHex(const char* text, size_t count, uint8_t* out) {
 
 bool IsContinuation(unsigned char byte) { return (byte & 0xc0) == 0x80; }
 
-// Well-formed byte sequences of the Unicode standard, table 3-7: nothing overlong, no surrogates, nothing past U+10FFFF.
+// Well-formed byte sequences of the Unicode standard, table 3-7: nothing overlong, no surrogates,
+// nothing past U+10FFFF.
 bool IsMultiByteUtf8(const unsigned char* at, const unsigned char* end) {
   while (at != end) {
     const unsigned char lead = *at;
@@ -127,7 +129,8 @@ bool IsMultiByteUtf8(const unsigned char* at, const unsigned char* end) {
       if ((lead == 0xe0 && at[1] < 0xa0) || (lead == 0xed && at[1] > 0x9f)) return false;
       at += 3;
     } else {
-      if (left < 4 || !IsContinuation(at[1]) || !IsContinuation(at[2]) || !IsContinuation(at[3])) return false;
+      if (left < 4 || !IsContinuation(at[1]) || !IsContinuation(at[2]) || !IsContinuation(at[3]))
+        return false;
       if ((lead == 0xf0 && at[1] < 0x90) || (lead == 0xf4 && at[1] > 0x8f)) return false;
       at += 4;
     }
@@ -166,33 +169,46 @@ CellResult ParseIntText(std::string_view text, int16_t* out) { return IntFromTex
 CellResult ParseIntText(std::string_view text, int32_t* out) { return IntFromText(text, out); }
 CellResult ParseIntText(std::string_view text, int64_t* out) { return IntFromText(text, out); }
 CellResult ParseIntText(std::string_view text, uint32_t* out) { return IntFromText(text, out); }
-CellResult ParseIntBinary(std::string_view bytes, int16_t* out) { return IntFromBinary(bytes, out); }
-CellResult ParseIntBinary(std::string_view bytes, int32_t* out) { return IntFromBinary(bytes, out); }
-CellResult ParseIntBinary(std::string_view bytes, int64_t* out) { return IntFromBinary(bytes, out); }
-CellResult ParseIntBinary(std::string_view bytes, uint32_t* out) { return IntFromBinary(bytes, out); }
+CellResult ParseIntBinary(std::string_view bytes, int16_t* out) {
+  return IntFromBinary(bytes, out);
+}
+CellResult ParseIntBinary(std::string_view bytes, int32_t* out) {
+  return IntFromBinary(bytes, out);
+}
+CellResult ParseIntBinary(std::string_view bytes, int64_t* out) {
+  return IntFromBinary(bytes, out);
+}
+CellResult ParseIntBinary(std::string_view bytes, uint32_t* out) {
+  return IntFromBinary(bytes, out);
+}
 
 CellResult ParseFloatText(std::string_view text, float* out) { return FloatFromText(text, out); }
 CellResult ParseFloatText(std::string_view text, double* out) { return FloatFromText(text, out); }
-CellResult ParseFloatBinary(std::string_view bytes, float* out) { return FloatFromBinary<float, uint32_t>(bytes, out); }
+CellResult ParseFloatBinary(std::string_view bytes, float* out) {
+  return FloatFromBinary<float, uint32_t>(bytes, out);
+}
 CellResult ParseFloatBinary(std::string_view bytes, double* out) {
   return FloatFromBinary<double, uint64_t>(bytes, out);
 }
 
 CellResult ParseUuidText(std::string_view text, uint8_t* out) {
-  if (text.size() != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-') {
+  if (text.size() != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' ||
+      text[23] != '-') {
     return CellResult::kMalformed;
   }
   uint8_t value[16];
   const char* at = text.data();
-  const bool good = DecodeHex(at, 4, value) && DecodeHex(at + 9, 2, value + 4) && DecodeHex(at + 14, 2, value + 6) &&
-                    DecodeHex(at + 19, 2, value + 8) && DecodeHex(at + 24, 6, value + 10);
+  const bool good = DecodeHex(at, 4, value) && DecodeHex(at + 9, 2, value + 4) &&
+                    DecodeHex(at + 14, 2, value + 6) && DecodeHex(at + 19, 2, value + 8) &&
+                    DecodeHex(at + 24, 6, value + 10);
   if (!good) return CellResult::kMalformed;
   std::memcpy(out, value, sizeof(value));
   return CellResult::kOk;
 }
 
 CellResult ParseByteaHex(std::string_view text, uint8_t* out) {
-  return DecodeHex(text.data() + 2, (text.size() - 2) / 2, out) ? CellResult::kOk : CellResult::kMalformed;
+  return DecodeHex(text.data() + 2, (text.size() - 2) / 2, out) ? CellResult::kOk
+                                                                : CellResult::kMalformed;
 }
 
 CellResult ParseCharText(std::string_view text, char* out, size_t* size) {
@@ -204,7 +220,8 @@ CellResult ParseCharText(std::string_view text, char* out, size_t* size) {
     *size = WriteChar(static_cast<unsigned char>(text[0]), out);
     return CellResult::kOk;
   }
-  if (text.size() != 4 || text[0] != '\\' || text[1] < '2' || text[1] > '3') return CellResult::kMalformed;
+  if (text.size() != 4 || text[0] != '\\' || text[1] < '2' || text[1] > '3')
+    return CellResult::kMalformed;
   for (size_t i = 2; i < 4; ++i) {
     if (text[i] < '0' || text[i] > '7') return CellResult::kMalformed;
   }
@@ -236,7 +253,8 @@ bool IsUtf8(std::string_view text) {
   }
   for (; at != end; ++at) high |= static_cast<unsigned char>(*at);
   // A byte of the tail only sets the lowest byte's bit.
-  if ((high & 0x8080808080808080u) == 0) [[likely]] return true;
+  if ((high & 0x8080808080808080u) == 0) [[likely]]
+    return true;
   return IsMultiByteUtf8(reinterpret_cast<const unsigned char*>(text.data()),
                          reinterpret_cast<const unsigned char*>(end));
 }

@@ -7,7 +7,8 @@
 
 namespace etl {
 
-// Values from the server's text form and from its binary (send) form. Pure; `out` is only written on kOk.
+// Values from the server's text form and from its binary (send) form. Pure; `out` is only written
+// on kOk.
 
 CellResult ParseBoolText(std::string_view text, bool* out);
 CellResult ParseBoolBinary(std::string_view bytes, bool* out);
@@ -21,7 +22,8 @@ CellResult ParseIntBinary(std::string_view bytes, int32_t* out);
 CellResult ParseIntBinary(std::string_view bytes, int64_t* out);
 CellResult ParseIntBinary(std::string_view bytes, uint32_t* out);
 
-/// NaN always has the same bits, whatever payload the server holds, as its text form has no payload.
+/// NaN always has the same bits, whatever payload the server holds, as its text form has no
+/// payload.
 CellResult ParseFloatText(std::string_view text, float* out);
 CellResult ParseFloatText(std::string_view text, double* out);
 CellResult ParseFloatBinary(std::string_view bytes, float* out);
@@ -37,8 +39,8 @@ inline bool IsByteaHex(std::string_view text) {
 /// Decodes a text that IsByteaHex into `out`.
 CellResult ParseByteaHex(std::string_view text, uint8_t* out);
 
-/// "char", as newer servers print it: a byte above 0x7f as `\ooo`, a zero byte as the empty text. Writes at most 4 bytes to
-/// `out` and their number to `size`.
+/// "char", as newer servers print it: a byte above 0x7f as `\ooo`, a zero byte as the empty text.
+/// Writes at most 4 bytes to `out` and their number to `size`.
 CellResult ParseCharText(std::string_view text, char* out, size_t* size);
 CellResult ParseCharBinary(std::string_view bytes, char* out, size_t* size);
 

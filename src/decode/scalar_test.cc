@@ -11,7 +11,8 @@ std::string Encode(uint32_t point, int size) {
   static constexpr unsigned kLead[] = {0, 0, 0xc0, 0xe0, 0xf0};
   if (size == 1) return std::string(1, static_cast<char>(point));
   std::string out;
-  for (int i = size - 1; i > 0; --i, point >>= 6) out.insert(out.begin(), static_cast<char>(0x80 | (point & 0x3f)));
+  for (int i = size - 1; i > 0; --i, point >>= 6)
+    out.insert(out.begin(), static_cast<char>(0x80 | (point & 0x3f)));
   return static_cast<char>(kLead[size] | point) + out;
 }
 
@@ -21,7 +22,8 @@ TEST(Utf8, EveryCodePointInEveryLength) {
     const int shortest = point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
     const bool scalar = point <= 0x10ffff && (point < 0xd800 || point > 0xdfff);
     for (int size = shortest; size <= 4; ++size) {
-      ASSERT_EQ(IsUtf8(Encode(point, size)), scalar && size == shortest) << point << " in " << size << " bytes";
+      ASSERT_EQ(IsUtf8(Encode(point, size)), scalar && size == shortest)
+          << point << " in " << size << " bytes";
     }
   }
 }
