@@ -8,6 +8,7 @@
 #include "postgres/libpq_chunk_reader.h"
 #include "postgres/libpq_system_catalog.h"
 #include "postgres/libpq_wal_stream.h"
+#include "postgres/preflight.h"
 #include "postgres/source_setup.h"
 #include "postgres/table_query.h"
 #include "support/pg_server.h"
@@ -17,10 +18,10 @@ namespace {
 
 Instant Soon(int seconds = 20) { return SystemClock().Now() + std::chrono::seconds(seconds); }
 
-#define ASSERT_OK(expression)                         \
-  do {                                                \
-    const ::etl::Status ok_ = (expression);           \
-    ASSERT_TRUE(ok_.ok()) << ::etl::ErrorLine(ok_);   \
+#define ASSERT_OK(expression)                       \
+  do {                                              \
+    const ::etl::Status ok_ = (expression);         \
+    ASSERT_TRUE(ok_.ok()) << ::etl::ErrorLine(ok_); \
   } while (false)
 
 std::string CodeOf(const Status& status) { return status.ok() ? "OK" : PartsOf(status).code; }
@@ -119,7 +120,8 @@ Result<ReadBack> ReadAll(LibpqChunkReader& reader, const ReadSpec& spec) {
   return MakeError(ErrorKind::kTransient, "ETL-TEST", "the chunk did not end");
 }
 
-/// Messages of the stream up to and including the `commits`-th commit, as one string of their types.
+/// Messages of the stream up to and including the `commits`-th commit, as one string of their
+/// types.
 Result<std::string> ReadCommits(LibpqWalStream& stream, int commits) {
   std::string types;
   DecodedMessage message;
@@ -154,11 +156,15 @@ TEST_F(Postgres, StreamsATransactionAfterSetup) {
   EXPECT_TRUE(slot->created);
   ASSERT_TRUE(slot->confirmed_flush.valid());
   auto stream = LibpqWalStream::Make(source_,
-                                     {.slot = "stream_" + database_, .publications = {"pub"},
-                                      .start = slot->confirmed_flush, .binary = true},
+                                     {.slot = "stream_" + database_,
+                                      .publications = {"pub"},
+                                      .start = slot->confirmed_flush,
+                                      .binary = true},
                                      Soon());
   ASSERT_OK(stream.status());
-  EXPECT_EQ((*stream)->protocol(), server_->version_num() >= 160000 ? 4 : server_->version_num() >= 150000 ? 3 : 2);
+  EXPECT_EQ((*stream)->protocol(), server_->version_num() >= 160000   ? 4
+                                   : server_->version_num() >= 150000 ? 3
+                                                                      : 2);
   Run("INSERT INTO t SELECT i, 'x' FROM generate_series(1, 2) i");
   Run("UPDATE t SET v = 'y' WHERE id = 1; DELETE FROM t WHERE id = 2");
   const auto types = ReadCommits(**stream, 2);
@@ -167,7 +173,9 @@ TEST_F(Postgres, StreamsATransactionAfterSetup) {
 
   // A second reader of the slot is refused by name of the reason.
   const auto second = LibpqWalStream::Make(
-      source_, {.slot = "stream_" + database_, .publications = {"pub"}, .start = slot->confirmed_flush}, Soon());
+      source_,
+      {.slot = "stream_" + database_, .publications = {"pub"}, .start = slot->confirmed_flush},
+      Soon());
   EXPECT_EQ(CodeOf(second.status()), "ETL-S202");
   EXPECT_EQ(KindOf(second.status()), ErrorKind::kBusy);
 
@@ -184,8 +192,8 @@ TEST_F(Postgres, StreamsATransactionAfterSetup) {
 }
 
 TEST_F(Postgres, StreamTellsThatASlotIsMissing) {
-  const auto stream =
-      LibpqWalStream::Make(source_, {.slot = "nowhere", .publications = {"pub"}, .start = Lsn{1}}, Soon());
+  const auto stream = LibpqWalStream::Make(
+      source_, {.slot = "nowhere", .publications = {"pub"}, .start = Lsn{1}}, Soon());
   EXPECT_EQ(CodeOf(stream.status()), "ETL-S201");
   EXPECT_EQ(KindOf(stream.status()), ErrorKind::kLost);
 }
@@ -198,9 +206,12 @@ TEST_F(Postgres, StreamEndsWithATransientErrorWhenTheServerGoes) {
   ASSERT_OK(slot.status());
   ASSERT_OK(setup->EnsureSlot("kill_" + database_, false, Soon()).status());
   auto stream = LibpqWalStream::Make(
-      source_, {.slot = "kill_" + database_, .publications = {"pub"}, .start = slot->confirmed_flush}, Soon());
+      source_,
+      {.slot = "kill_" + database_, .publications = {"pub"}, .start = slot->confirmed_flush},
+      Soon());
   ASSERT_OK(stream.status());
-  Run("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'kill_" + database_ + "'");
+  Run("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'kill_" +
+      database_ + "'");
   const auto types = ReadCommits(**stream, 1);
   EXPECT_EQ(KindOf(types.status()), ErrorKind::kTransient) << ErrorLine(types.status());
   ASSERT_OK(setup->DropSlot("kill_" + database_, Soon()));
@@ -211,7 +222,8 @@ TEST_F(Postgres, AForeignPublicationIsNotChanged) {
   auto setup = Prepare();
   const auto refused = setup->EnsurePublication("pub", {{"public", "a"}, {"public", "b"}}, Soon());
   EXPECT_EQ(CodeOf(refused.status()), "ETL-S121");
-  EXPECT_EQ(PartsOf(refused.status()).remedy, "ALTER PUBLICATION \"pub\" ADD TABLE \"public\".\"b\";");
+  EXPECT_EQ(PartsOf(refused.status()).remedy,
+            "ALTER PUBLICATION \"pub\" ADD TABLE \"public\".\"b\";");
   ASSERT_OK(setup->EnsurePublication("pub", {{"public", "a"}}, Soon()).status());
   ASSERT_OK(setup->DropPublication("pub", Soon()));
   EXPECT_EQ(Value("SELECT count(*) FROM pg_publication"), "1");
@@ -234,8 +246,11 @@ TEST_F(Postgres, SlotCreationNamesTheTransactionItWaitsForAndLeavesNothing) {
   const auto slot = setup->EnsureSlot("held_" + database_, false, Soon(3));
   EXPECT_EQ(CodeOf(slot.status()), "ETL-S204");
   const std::string pid = writer->Query("SELECT pg_backend_pid()", Soon())->String(0, 0);
-  EXPECT_NE(PartsOf(slot.status()).why.find("pid " + pid), std::string::npos) << ErrorLine(slot.status());
-  EXPECT_EQ(Value("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'held_" + database_ + "'"), "0");
+  EXPECT_NE(PartsOf(slot.status()).why.find("pid " + pid), std::string::npos)
+      << ErrorLine(slot.status());
+  EXPECT_EQ(
+      Value("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'held_" + database_ + "'"),
+      "0");
 }
 
 TEST_F(Postgres, ResumeIsRefusedWhereChangesWouldBeMissing) {
@@ -274,18 +289,23 @@ TEST_F(Postgres, ResumeIsRefusedWhereChangesWouldBeMissing) {
 }
 
 TEST_F(Postgres, ReadsTypesThroughDomainsArraysAndComposites) {
-  Run("CREATE DOMAIN price AS numeric(10,3); CREATE TYPE mood AS ENUM ('a'); CREATE DOMAIN matrix AS int[][]; "
+  Run("CREATE DOMAIN price AS numeric(10,3); CREATE TYPE mood AS ENUM ('a'); CREATE DOMAIN matrix "
+      "AS int[][]; "
       "CREATE TYPE place AS (town text, spot price, tags mood[]); CREATE TYPE bare AS (); "
       "CREATE TYPE twice AS (a int, \"A\" int); "
-      "CREATE TABLE t(id int PRIMARY KEY, p price, ps price[], m mood, ms mood[], pl place, pls place[][], b bare, "
-      "tw twice, mx matrix, iv int2vector, pt point, bx box[], v varchar(7), n numeric, c \"char\", g inet, big numeric(50,2))");
+      "CREATE TABLE t(id int PRIMARY KEY, p price, ps price[], m mood, ms mood[], pl place, pls "
+      "place[][], b bare, "
+      "tw twice, mx matrix, iv int2vector, pt point, bx box[], v varchar(7), n numeric, c "
+      "\"char\", g inet, big numeric(50,2))");
   Run("ALTER TABLE t ADD COLUMN dflt int[] DEFAULT '{1,2}', ADD COLUMN txt text DEFAULT 'a,\"b', "
       "ADD COLUMN corner box DEFAULT '(1,2),(0,0)', DROP COLUMN g");
   Run("CREATE PUBLICATION pub FOR TABLE t");
   const TableFacts table = Facts()["t"];
   std::map<std::string, AttributeFacts> columns;
   for (const AttributeFacts& column : table.columns) columns[column.name] = column;
-  const auto type = [&](const std::string& name) -> const ColumnType& { return *columns.at(name).type; };
+  const auto type = [&](const std::string& name) -> const ColumnType& {
+    return *columns.at(name).type;
+  };
   EXPECT_EQ(type("p").kind, TypeKind::kDecimal);
   EXPECT_EQ(type("p").scale, 3);
   EXPECT_EQ(type("ps").kind, TypeKind::kList);
@@ -325,7 +345,8 @@ TEST_F(Postgres, ReadsTypesThroughDomainsArraysAndComposites) {
 
 TEST_F(Postgres, FindsTheUsableKey) {
   Run("CREATE TABLE deferred(id int PRIMARY KEY DEFERRABLE); "
-      "CREATE TABLE indexed(a int, b int NOT NULL, c int NOT NULL); CREATE UNIQUE INDEX i ON indexed(c, b) INCLUDE (a); "
+      "CREATE TABLE indexed(a int, b int NOT NULL, c int NOT NULL); CREATE UNIQUE INDEX i ON "
+      "indexed(c, b) INCLUDE (a); "
       "ALTER TABLE indexed REPLICA IDENTITY USING INDEX i; "
       "CREATE TABLE whole(a int, b int PRIMARY KEY); ALTER TABLE whole REPLICA IDENTITY FULL; "
       "CREATE TABLE loose(a int UNIQUE); ALTER TABLE loose REPLICA IDENTITY FULL; "
@@ -343,10 +364,13 @@ TEST_F(Postgres, FindsTheUsableKey) {
 TEST_F(Postgres, SeesPartitionsFiltersAndColumnLists) {
   Run("CREATE TABLE p(id int PRIMARY KEY, v text) PARTITION BY RANGE (id); "
       "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); "
-      "CREATE TABLE p2(v text, id int NOT NULL); ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (10) TO (20); "
-      "CREATE TABLE q(id int PRIMARY KEY, secret text, gen int GENERATED ALWAYS AS (id + 1) STORED)");
+      "CREATE TABLE p2(v text, id int NOT NULL); ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM "
+      "(10) TO (20); "
+      "CREATE TABLE q(id int PRIMARY KEY, secret text, gen int GENERATED ALWAYS AS (id + 1) "
+      "STORED)");
   const bool lists = server_->version_num() >= 150000;
-  Run(lists ? "CREATE PUBLICATION pub FOR TABLE p, q (id) WHERE (id > 5) WITH (publish_via_partition_root = true)"
+  Run(lists ? "CREATE PUBLICATION pub FOR TABLE p, q (id) WHERE (id > 5) WITH "
+              "(publish_via_partition_root = true)"
             : "CREATE PUBLICATION pub FOR TABLE p, q WITH (publish_via_partition_root = true)");
   auto facts = Facts();
   ASSERT_EQ(facts.size(), 2u);
@@ -362,12 +386,14 @@ TEST_F(Postgres, SeesPartitionsFiltersAndColumnLists) {
 }
 
 TEST_F(Postgres, ChunksCoverATableExactlyOnce) {
-  Run("CREATE TABLE t(id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 90) FROM generate_series(1, 5000) i; "
+  Run("CREATE TABLE t(id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 90) FROM "
+      "generate_series(1, 5000) i; "
       "CREATE PUBLICATION pub FOR TABLE t; ANALYZE t");
   const auto schema = MakeTableSchema(Facts()["t"], {}, 1);
   ASSERT_OK(schema.status());
   auto catalog = LibpqSystemCatalog::Make(source_, {.publication = "pub", .slot = ""});
-  const auto plan = AskAndWait<ChunkPlanAnswer>(**catalog, ChunkPlanQuery{.table = (*schema)->id, .chunk_rows = 1000});
+  const auto plan = AskAndWait<ChunkPlanAnswer>(
+      **catalog, ChunkPlanQuery{.table = (*schema)->id, .chunk_rows = 1000});
   ASSERT_OK(plan.status());
   EXPECT_GE(plan->chunks.size(), 4u);
   EXPECT_FALSE(plan->chunks.back().end_block.has_value());
@@ -391,8 +417,12 @@ TEST_F(Postgres, AChunkOfAnOlderSchemaFindsColumnsByNumber) {
       "INSERT INTO t VALUES (1, 'a', '1.2.3.4', 'k'); CREATE PUBLICATION pub FOR TABLE t");
   const TableFacts facts = Facts()["t"];
   const auto schema = MakeTableSchema(facts, {}, 1);
-  Chunk chunk{.leaf = facts.id, .leaf_schema = "public", .leaf_name = "t", .file_node = facts.leaves[0].file_node};
-  Run("ALTER TABLE t RENAME old TO \"new name\"; ALTER TABLE t DROP COLUMN gone; ALTER TABLE t ADD COLUMN extra int; "
+  Chunk chunk{.leaf = facts.id,
+              .leaf_schema = "public",
+              .leaf_name = "t",
+              .file_node = facts.leaves[0].file_node};
+  Run("ALTER TABLE t RENAME old TO \"new name\"; ALTER TABLE t DROP COLUMN gone; ALTER TABLE t ADD "
+      "COLUMN extra int; "
       "ALTER TABLE t RENAME TO renamed");
   auto reader = LibpqChunkReader::Make(source_);
   auto back = ReadAll(**reader, {.schema = *schema, .chunk = chunk});
@@ -429,24 +459,29 @@ TEST_F(Postgres, AChunkTakesFilterAndPartitionColumnOrder) {
 
 TEST_F(Postgres, ReadsRowsAgainByKey) {
   Run("CREATE TABLE t(a text, b timestamptz, v inet, PRIMARY KEY (b, a)); "
-      "INSERT INTO t VALUES ('it''s \\', '2024-02-01 10:00:00.5+00', '1.1.1.1'), ('x', '0044-03-15 00:00:00+00 BC', '2.2.2.2'), "
+      "INSERT INTO t VALUES ('it''s \\', '2024-02-01 10:00:00.5+00', '1.1.1.1'), ('x', '0044-03-15 "
+      "00:00:00+00 BC', '2.2.2.2'), "
       "('x', 'infinity', '3.3.3.3'); CREATE PUBLICATION pub FOR TABLE t");
   const auto schema = MakeTableSchema(Facts()["t"], {}, 1);
   ASSERT_EQ((*schema)->key, (std::vector<int>{1, 0}));
-  arrow::TimestampBuilder when(arrow::timestamp(arrow::TimeUnit::MICRO, "UTC"), arrow::default_memory_pool());
+  arrow::TimestampBuilder when(arrow::timestamp(arrow::TimeUnit::MICRO, "UTC"),
+                               arrow::default_memory_pool());
   arrow::StringBuilder name;
   // 2024-02-01 10:00:00.5; 44-03-15 BC is 735160 days before 1970; infinity.
   ASSERT_OK(when.AppendValues({1706781600500000, -735160 * 86400000000, INT64_MAX, 0}));
   ASSERT_OK(name.AppendValues({"it's \\", "x", "x", "absent"}));
   const auto keys = arrow::RecordBatch::Make(
-      arrow::schema({arrow::field("b", arrow::timestamp(arrow::TimeUnit::MICRO, "UTC")), arrow::field("a", arrow::utf8())}),
+      arrow::schema({arrow::field("b", arrow::timestamp(arrow::TimeUnit::MICRO, "UTC")),
+                     arrow::field("a", arrow::utf8())}),
       4, {*when.Finish(), *name.Finish()});
   auto reader = LibpqChunkReader::Make(source_);
   const auto back = ReadAll(**reader, {.schema = *schema, .keys = keys});
   ASSERT_OK(back.status());
   EXPECT_EQ(back->kind, ReadEvent::Kind::kDone);
-  EXPECT_NE(back->data.find("it's \\\\\t2024-02-01 10:00:00.5+00\t1.1.1.1\n"), std::string::npos) << back->data;
-  EXPECT_NE(back->data.find("x\t0044-03-15 00:00:00+00 BC\t2.2.2.2\n"), std::string::npos) << back->data;
+  EXPECT_NE(back->data.find("it's \\\\\t2024-02-01 10:00:00.5+00\t1.1.1.1\n"), std::string::npos)
+      << back->data;
+  EXPECT_NE(back->data.find("x\t0044-03-15 00:00:00+00 BC\t2.2.2.2\n"), std::string::npos)
+      << back->data;
   EXPECT_NE(back->data.find("x\tinfinity\t3.3.3.3\n"), std::string::npos) << back->data;
   EXPECT_EQ(std::count(back->data.begin(), back->data.end(), '\n'), 3);
 }
@@ -478,25 +513,30 @@ TEST_F(Postgres, WaitsUntilTheSourceHasFlushedPastTheSnapshot) {
   auto writer = Session();
   ASSERT_OK(writer->Query("BEGIN; INSERT INTO t VALUES (1)", Soon()).status());
   auto reader = LibpqChunkReader::Make(source_, {.polls_before_nudge = 2});
-  const auto back = ReadAll(**reader, {.schema = *schema,
-                                       .chunk = {.leaf = facts.id, .file_node = facts.leaves[0].file_node}});
+  const auto back = ReadAll(
+      **reader,
+      {.schema = *schema, .chunk = {.leaf = facts.id, .file_node = facts.leaves[0].file_node}});
   ASSERT_OK(back.status());
   EXPECT_LE(back->high, *ParseLsn(Value("SELECT pg_current_wal_flush_lsn()")));
 }
 
 TEST_F(Postgres, ListsThoseWhoHoldWriteLocksOnATableOrItsLeaves) {
-  Run("CREATE TABLE p(id int) PARTITION BY RANGE (id); CREATE TABLE leaf PARTITION OF p FOR VALUES FROM (0) TO (9); "
+  Run("CREATE TABLE p(id int) PARTITION BY RANGE (id); CREATE TABLE leaf PARTITION OF p FOR VALUES "
+      "FROM (0) TO (9); "
       "CREATE PUBLICATION pub FOR TABLE p WITH (publish_via_partition_root = true)");
   const TableId table = Facts()["p"].id;
   auto catalog = LibpqSystemCatalog::Make(source_, {.publication = "pub", .slot = ""});
-  auto holders = [&] { return AskAndWait<LockHoldersAnswer>(**catalog, LockHoldersQuery{.tables = {table}}); };
+  auto holders = [&] {
+    return AskAndWait<LockHoldersAnswer>(**catalog, LockHoldersQuery{.tables = {table}});
+  };
   EXPECT_TRUE(holders()->holders.empty());
   auto reader = Session();
   auto writer = Session();
   ASSERT_OK(reader->Query("BEGIN; SELECT * FROM p", Soon()).status());
   ASSERT_OK(writer->Query("BEGIN; INSERT INTO leaf VALUES (1)", Soon()).status());
   const std::string pid = writer->Query("SELECT pg_backend_pid()", Soon())->String(0, 0);
-  const std::string xid = writer->Query("SELECT txid_current() % (2^32)::bigint", Soon())->String(0, 0);
+  const std::string xid =
+      writer->Query("SELECT txid_current() % (2^32)::bigint", Soon())->String(0, 0);
   auto held = holders();
   ASSERT_OK(held.status());
   ASSERT_EQ(held->holders.size(), 1u);
@@ -519,7 +559,8 @@ TEST_F(Postgres, CatalogAnswersInOrder) {
   Run("CREATE TABLE a(id int); CREATE TABLE b(id int); CREATE PUBLICATION pub FOR TABLE a");
   auto setup = Prepare();
   ASSERT_OK(setup->EnsureSlot("order_" + database_, false, Soon()).status());
-  auto catalog = LibpqSystemCatalog::Make(source_, {.publication = "pub", .slot = "order_" + database_});
+  auto catalog =
+      LibpqSystemCatalog::Make(source_, {.publication = "pub", .slot = "order_" + database_});
   (*catalog)->Ask(TablesQuery{});
   (*catalog)->Ask(PublishQuery{.tables = {{"public", "b"}}});
   (*catalog)->Ask(PublishQuery{.tables = {{"public", "b"}}});
@@ -570,7 +611,8 @@ TEST_F(Postgres, AWrongPasswordIsNotRepeated) {
   options.password = Secret(std::string(PgServer::kPassword));
   ASSERT_OK(PgConnection::Connect(options, PgConnection::Mode::kReplication, Soon()).status());
   options.conninfo = server_->TcpConnInfo("nowhere");
-  EXPECT_EQ(CodeOf(PgConnection::Connect(options, PgConnection::Mode::kNormal, Soon()).status()), "ETL-S105");
+  EXPECT_EQ(CodeOf(PgConnection::Connect(options, PgConnection::Mode::kNormal, Soon()).status()),
+            "ETL-S105");
 }
 
 TEST_F(Postgres, NobodyListeningIsTransient) {
@@ -591,9 +633,90 @@ TEST_F(Postgres, ARoleWithoutReplicationIsTold) {
 }
 
 TEST_F(Postgres, AQueryPastItsDeadlineIsCancelled) {
-  const auto slow = sql_->Query("SELECT pg_sleep(60)", SystemClock().Now() + std::chrono::milliseconds(200));
+  const auto slow =
+      sql_->Query("SELECT pg_sleep(60)", SystemClock().Now() + std::chrono::milliseconds(200));
   EXPECT_EQ(KindOf(slow.status()), ErrorKind::kTransient);
   EXPECT_EQ(Value("SELECT 1"), "1") << "the session is still of use";
+}
+
+/// Ids of what was found, worst first letter each: "fail S13".
+std::multiset<std::string> Problems(const std::vector<PreflightFinding>& findings) {
+  std::multiset<std::string> problems;
+  for (const PreflightFinding& finding : findings) {
+    if (finding.severity == PreflightFinding::Severity::kFail)
+      problems.insert("fail " + finding.id);
+    if (finding.severity == PreflightFinding::Severity::kWarn)
+      problems.insert("warn " + finding.id);
+  }
+  return problems;
+}
+
+std::string RemedyOf(const std::vector<PreflightFinding>& findings, const std::string& id) {
+  for (const PreflightFinding& finding : findings) {
+    if (finding.id == id && finding.severity != PreflightFinding::Severity::kOk)
+      return finding.remedy;
+  }
+  return "none";
+}
+
+TEST_F(Postgres, PreflightOfAGoodSourceFindsNoProblemButTheUnlimitedSlot) {
+  Run("CREATE TABLE t(id int PRIMARY KEY, v inet)");
+  const auto findings = RunSourcePreflight(
+      source_, {.publication = "pub", .slot = "slot", .tables = {"public.*"}}, Soon());
+  EXPECT_EQ(Problems(findings), (std::multiset<std::string>{"warn S09"}));
+  EXPECT_EQ(Value("SELECT count(*) FROM pg_publication"), "0") << "a check changes nothing";
+}
+
+TEST_F(Postgres, PreflightOffersTheSqlThatCuresWhatItFinds) {
+  Run("CREATE TABLE keyless(a int); CREATE TABLE indexed(a int NOT NULL UNIQUE); "
+      "CREATE TABLE whole(a int); ALTER TABLE whole REPLICA IDENTITY FULL; "
+      "CREATE UNLOGGED TABLE fleeting(a int PRIMARY KEY); CREATE TABLE \"Good\"(a int PRIMARY "
+      "KEY); "
+      "CREATE TABLE good(a int PRIMARY KEY); CREATE TABLE cased(a int PRIMARY KEY, \"A\" int); "
+      "CREATE PUBLICATION pub FOR TABLE keyless, whole, cased, \"Good\", good WITH (publish = "
+      "'insert')");
+  const auto findings = RunSourcePreflight(
+      source_, {.publication = "pub", .slot = "slot", .tables = {"public.*"}}, Soon());
+  EXPECT_EQ(Problems(findings),
+            (std::multiset<std::string>{"warn S09", "fail S11", "fail S12", "fail S13", "warn S13",
+                                        "warn S19", "fail S26", "fail S26"}));
+  EXPECT_EQ(RemedyOf(findings, "S12"),
+            "ALTER PUBLICATION \"pub\" ADD TABLE \"public\".\"indexed\";");
+  EXPECT_EQ(RemedyOf(findings, "S19"), "ALTER TABLE \"public\".\"fleeting\" SET LOGGED;");
+  Run("DROP PUBLICATION pub; CREATE PUBLICATION pub FOR TABLE indexed");
+  const auto index =
+      RunSourcePreflight(source_, {.publication = "pub", .slot = "slot", .tables = {}}, Soon());
+  EXPECT_EQ(RemedyOf(index, "S13"),
+            "ALTER TABLE \"public\".\"indexed\" REPLICA IDENTITY USING INDEX \"indexed_a_key\";");
+  Run(RemedyOf(index, "S13"));
+  EXPECT_EQ(Problems(RunSourcePreflight(
+                source_, {.publication = "pub", .slot = "slot", .tables = {}}, Soon())),
+            (std::multiset<std::string>{"warn S09"}));
+}
+
+TEST_F(Postgres, PreflightOfAPoorRoleTellsWhatToGrant) {
+  Run("CREATE TABLE t(id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t; ALTER TABLE t "
+      "ENABLE ROW LEVEL SECURITY; "
+      "DO $$ BEGIN CREATE ROLE poor LOGIN REPLICATION; EXCEPTION WHEN duplicate_object THEN NULL; "
+      "END $$");
+  SourceOptions options;
+  options.conninfo = server_->ConnInfo(database_) + " user=poor";
+  const auto findings =
+      RunSourcePreflight(options, {.publication = "pub", .slot = "slot", .tables = {}}, Soon());
+  EXPECT_EQ(Problems(findings), (std::multiset<std::string>{"warn S09", "fail S17", "fail S18"}));
+  Run("GRANT USAGE ON SCHEMA public TO poor; GRANT SELECT ON t TO poor; ALTER ROLE poor BYPASSRLS");
+  EXPECT_EQ(Problems(RunSourcePreflight(
+                options, {.publication = "pub", .slot = "slot", .tables = {}}, Soon())),
+            (std::multiset<std::string>{"warn S09"}));
+  const auto nobody = RunSourcePreflight(
+      [&] {
+        SourceOptions wrong;
+        wrong.conninfo = server_->TcpConnInfo(database_);
+        wrong.password = Secret(std::string("wrong"));
+        return wrong;
+      }(),
+      {.publication = "pub", .slot = "slot", .tables = {}}, Soon());
+  EXPECT_EQ(Problems(nobody), (std::multiset<std::string>{"fail S02"}));
 }
 
 TEST(PostgresWalLevel, TooLowIsAConfigurationError) {

@@ -17,8 +17,9 @@ namespace {
 
 using Parameters = std::map<std::string, std::string>;
 
-// Settings that fix the text of values, and time limits that would end a long read. They are startup
-// options, because these win over what role and database set (which reaches the stream's text otherwise).
+// Settings that fix the text of values, and time limits that would end a long read. They are
+// startup options, because these win over what role and database set (which reaches the stream's
+// text otherwise).
 constexpr std::string_view kSessionSettings =
     "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c timezone=UTC "
     "-c bytea_output=hex -c statement_timeout=0 -c lock_timeout=0 "
@@ -83,13 +84,15 @@ std::string OptionValue(std::string_view value) {
 }
 
 void Complete(const SourceOptions& options, PgConnection::Mode mode, Parameters& parameters) {
-  if (!parameters.contains("sslmode") && std::getenv("PGSSLMODE") == nullptr && !AllLocal(parameters)) {
+  if (!parameters.contains("sslmode") && std::getenv("PGSSLMODE") == nullptr &&
+      !AllLocal(parameters)) {
     parameters["sslmode"] = "verify-full";
   }
   const auto tls = parameters.find("sslmode");
   if (tls != parameters.end() && tls->second.starts_with("verify-") &&
       !parameters.contains("sslrootcert") && std::getenv("PGSSLROOTCERT") == nullptr) {
-    if (const std::string bundle = SystemCaBundle(); !bundle.empty()) parameters["sslrootcert"] = bundle;
+    if (const std::string bundle = SystemCaBundle(); !bundle.empty())
+      parameters["sslrootcert"] = bundle;
   }
   parameters.emplace("gssencmode", "disable");
   parameters.emplace("application_name", options.application_name);
@@ -105,7 +108,8 @@ void Complete(const SourceOptions& options, PgConnection::Mode mode, Parameters&
   std::string& session = parameters["options"];
   if (!session.empty()) session += ' ';
   session += kSessionSettings;
-  if (!options.lc_monetary.empty()) session += " -c lc_monetary=" + OptionValue(options.lc_monetary);
+  if (!options.lc_monetary.empty())
+    session += " -c lc_monetary=" + OptionValue(options.lc_monetary);
 }
 
 void IgnoreNotice(void*, const PGresult*) {}
@@ -163,7 +167,9 @@ std::string QuoteTable(std::string_view schema, std::string_view name) {
 void PgResult::Clear::operator()(PGresult* result) const { PQclear(result); }
 int PgResult::rows() const { return PQntuples(result_.get()); }
 int PgResult::columns() const { return PQnfields(result_.get()); }
-bool PgResult::Null(int row, int column) const { return PQgetisnull(result_.get(), row, column) != 0; }
+bool PgResult::Null(int row, int column) const {
+  return PQgetisnull(result_.get(), row, column) != 0;
+}
 
 std::string_view PgResult::Text(int row, int column) const {
   const char* value = PQgetvalue(result_.get(), row, column);
@@ -178,7 +184,9 @@ int64_t PgResult::Int(int row, int column) const {
   return value;
 }
 
-double PgResult::Double(int row, int column) const { return std::strtod(String(row, column).c_str(), nullptr); }
+double PgResult::Double(int row, int column) const {
+  return std::strtod(String(row, column).c_str(), nullptr);
+}
 
 Lsn PgResult::LsnAt(int row, int column) const {
   return Null(row, column) ? Lsn{} : ParseLsn(Text(row, column)).value_or(Lsn{});
@@ -191,9 +199,11 @@ std::unique_ptr<PgConnection> PgConnection::Start(const SourceOptions& options, 
   self->where_ = "connect to " + DescribeSource(options);
   std::optional<Parameters> parameters = ParseConninfo(options.conninfo);
   if (!parameters) {
-    // libpq's own words are left out: they may repeat a password that was written in the wrong place.
-    self->start_error_ = MakeError(ErrorKind::kConfig, "ETL-S101", "the source's url cannot be parsed",
-                                   "write it as postgres://user@host:port/database");
+    // libpq's own words are left out: they may repeat a password that was written in the wrong
+    // place.
+    self->start_error_ =
+        MakeError(ErrorKind::kConfig, "ETL-S101", "the source's url cannot be parsed",
+                  "write it as postgres://user@host:port/database");
     return self;
   }
   Complete(options, mode, *parameters);
@@ -214,7 +224,8 @@ std::unique_ptr<PgConnection> PgConnection::Start(const SourceOptions& options, 
   self->connection_.reset(PQconnectStartParams(keywords.data(), values.data(), 0));
   WipeString(password);
   if (self->connection_ == nullptr) {
-    self->start_error_ = MakeError(ErrorKind::kTransient, "ETL-S101", self->where_ + ": out of memory");
+    self->start_error_ =
+        MakeError(ErrorKind::kTransient, "ETL-S101", self->where_ + ": out of memory");
     return self;
   }
   PQsetErrorVerbosity(self->connection_.get(), PQERRORS_VERBOSE);
@@ -231,16 +242,20 @@ std::string PgConnection::SettingsAfterConnect() const {
   if (server_version() >= 170000) sql += "SET transaction_timeout = 0;";
   const char* encoding = PQparameterStatus(connection_.get(), "server_encoding");
   // Bytes of such a database have no known encoding: they are taken as they are and checked by us.
-  if (encoding != nullptr && std::strcmp(encoding, "SQL_ASCII") == 0) sql += "SET client_encoding = 'SQL_ASCII';";
+  if (encoding != nullptr && std::strcmp(encoding, "SQL_ASCII") == 0)
+    sql += "SET client_encoding = 'SQL_ASCII';";
   return sql;
 }
 
 Result<bool> PgConnection::PollConnect() {
   if (!start_error_.ok()) return start_error_;
   if (phase_ == Phase::kConnecting) {
-    if (PQstatus(connection_.get()) == CONNECTION_BAD) return Failed(PQerrorMessage(connection_.get()));
+    if (PQstatus(connection_.get()) == CONNECTION_BAD)
+      return Failed(PQerrorMessage(connection_.get()));
     // libpq must not be asked again before the socket is ready.
-    pollfd ready{.fd = PQsocket(connection_.get()), .events = static_cast<short>(connect_events_), .revents = 0};
+    pollfd ready{.fd = PQsocket(connection_.get()),
+                 .events = static_cast<short>(connect_events_),
+                 .revents = 0};
     if (poll(&ready, 1, 0) == 0) return false;
     switch (PQconnectPoll(connection_.get())) {
       case PGRES_POLLING_FAILED: return Failed(PQerrorMessage(connection_.get()));
@@ -251,9 +266,10 @@ Result<bool> PgConnection::PollConnect() {
     PQsetErrorVerbosity(connection_.get(), PQERRORS_DEFAULT);
     PQsetnonblocking(connection_.get(), 1);
     if (server_version() < 140000) {
-      return MakeError(ErrorKind::kConfig, "ETL-S109",
-                       fmt::format("{}: PostgreSQL {} is too old", where_, server_version() / 10000),
-                       "use PostgreSQL 14 or newer");
+      return MakeError(
+          ErrorKind::kConfig, "ETL-S109",
+          fmt::format("{}: PostgreSQL {} is too old", where_, server_version() / 10000),
+          "use PostgreSQL 14 or newer");
     }
     const std::string settings = SettingsAfterConnect();
     if (settings.empty()) {
@@ -283,7 +299,8 @@ Result<std::unique_ptr<PgConnection>> PgConnection::Connect(const SourceOptions&
     ETL_ASSIGN_OR_RETURN(const bool ready, connection->PollConnect());
     if (ready) return connection;
     if (SystemClock().Now() >= deadline) {
-      return MakeError(ErrorKind::kTransient, "ETL-S101", connection->where_ + ": no answer in time",
+      return MakeError(ErrorKind::kTransient, "ETL-S101",
+                       connection->where_ + ": no answer in time",
                        "check host, port and firewalls");
     }
     std::vector<pollfd> fds;
@@ -312,7 +329,8 @@ Result<PgResult> PgConnection::Query(const std::string& sql, Instant deadline,
     if (!busy_) break;
     const Instant now = SystemClock().Now();
     if (now >= until) {
-      if (cancelled) return MakeError(ErrorKind::kTransient, "ETL-S204", where_ + ": no answer to a cancel");
+      if (cancelled)
+        return MakeError(ErrorKind::kTransient, "ETL-S204", where_ + ": no answer to a cancel");
       cancelled = true;
       until = now + std::chrono::seconds(5);
       Cancel();
@@ -328,7 +346,8 @@ Result<PgResult> PgConnection::Query(const std::string& sql, Instant deadline,
 }
 
 Status PgConnection::Send(const std::string& sql) {
-  if (PQsendQuery(connection_.get(), sql.c_str()) != 1) return MapConnectionLost(connection_.get(), where_);
+  if (PQsendQuery(connection_.get(), sql.c_str()) != 1)
+    return MapConnectionLost(connection_.get(), where_);
   busy_ = true;
   unsent_ = true;
   return Status::OK();
@@ -352,7 +371,8 @@ Result<std::optional<PgResult>> PgConnection::Poll() {
   }
   // During COPY results do not end: the caller takes over until the copy has ended.
   PgResult answer(result);
-  if (PQresultStatus(result) == PGRES_FATAL_ERROR && PQstatus(connection_.get()) == CONNECTION_BAD) {
+  if (PQresultStatus(result) == PGRES_FATAL_ERROR &&
+      PQstatus(connection_.get()) == CONNECTION_BAD) {
     busy_ = false;
     return MapResultError(result, where_);
   }
@@ -398,7 +418,8 @@ std::string SqlState(const PgResult& result) {
 void WaitFor(std::vector<pollfd>& fds, Instant deadline) {
   int timeout = -1;
   if (deadline != kNever) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SystemClock().Now()).count();
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - SystemClock().Now()).count();
     timeout = static_cast<int>(std::clamp<int64_t>(left, 0, 1000 * 3600));
   }
   (void)poll(fds.data(), fds.size(), timeout);

@@ -16,8 +16,8 @@ using std::chrono::year_month_day;
 
 constexpr int64_t kDayMicros = 86400000000;
 
-/// The date of day `day` since 1970 without an era, and whether it is before Christ. PostgreSQL knows no
-/// year 0: it is 1 BC.
+/// The date of day `day` since 1970 without an era, and whether it is before Christ. PostgreSQL
+/// knows no year 0: it is 1 BC.
 std::string DateText(int64_t day, bool* before_christ) {
   // Days are counted by hand: the calendar of <chrono> ends at year 32767.
   const int64_t z = day + 719468;
@@ -84,7 +84,8 @@ const ArrayType& As(const arrow::Array& column) {
 
 Result<std::string> KeyText(const arrow::Array& column, int64_t row) {
   switch (column.type_id()) {
-    case arrow::Type::BOOL: return std::string(As<arrow::BooleanArray>(column).Value(row) ? "t" : "f");
+    case arrow::Type::BOOL:
+      return std::string(As<arrow::BooleanArray>(column).Value(row) ? "t" : "f");
     case arrow::Type::INT16: return fmt::format("{}", As<arrow::Int16Array>(column).Value(row));
     case arrow::Type::INT32: return fmt::format("{}", As<arrow::Int32Array>(column).Value(row));
     case arrow::Type::INT64: return fmt::format("{}", As<arrow::Int64Array>(column).Value(row));
@@ -93,10 +94,13 @@ Result<std::string> KeyText(const arrow::Array& column, int64_t row) {
     case arrow::Type::DOUBLE: return Floating(As<arrow::DoubleArray>(column).Value(row));
     case arrow::Type::DECIMAL128: return As<arrow::Decimal128Array>(column).FormatValue(row);
     case arrow::Type::STRING: return std::string(As<arrow::StringArray>(column).GetView(row));
-    case arrow::Type::LARGE_STRING: return std::string(As<arrow::LargeStringArray>(column).GetView(row));
+    case arrow::Type::LARGE_STRING:
+      return std::string(As<arrow::LargeStringArray>(column).GetView(row));
     case arrow::Type::BINARY: return "\\x" + Hex(As<arrow::BinaryArray>(column).GetView(row));
-    case arrow::Type::LARGE_BINARY: return "\\x" + Hex(As<arrow::LargeBinaryArray>(column).GetView(row));
-    case arrow::Type::FIXED_SIZE_BINARY: return Hex(As<arrow::FixedSizeBinaryArray>(column).GetView(row));
+    case arrow::Type::LARGE_BINARY:
+      return "\\x" + Hex(As<arrow::LargeBinaryArray>(column).GetView(row));
+    case arrow::Type::FIXED_SIZE_BINARY:
+      return Hex(As<arrow::FixedSizeBinaryArray>(column).GetView(row));
     case arrow::Type::DATE32: return Date(As<arrow::Date32Array>(column).Value(row));
     case arrow::Type::TIMESTAMP: {
       const auto& type = static_cast<const arrow::TimestampType&>(*column.type());
@@ -106,8 +110,9 @@ Result<std::string> KeyText(const arrow::Array& column, int64_t row) {
     case arrow::Type::INTERVAL_MONTH_DAY_NANO: {
       const auto value = As<arrow::MonthDayNanoIntervalArray>(column).GetValue(row);
       const int64_t micros = value.nanoseconds / 1000;
-      return fmt::format("{} mons {} days {}{}.{:06} secs", value.months, value.days, micros < 0 ? "-" : "",
-                         std::abs(micros / 1000000), std::abs(micros % 1000000));
+      return fmt::format("{} mons {} days {}{}.{:06} secs", value.months, value.days,
+                         micros < 0 ? "-" : "", std::abs(micros / 1000000),
+                         std::abs(micros % 1000000));
     }
     default:
       return MakeError(ErrorKind::kSchema, "ETL-S115",

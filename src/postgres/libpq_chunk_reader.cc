@@ -26,7 +26,8 @@ enum FactsColumn { kHigh, kSegmentSize, kFileNode, kAttnum, kName, kSameType, kT
 bool ReadsBinary(const TableSchema& schema) {
   return std::all_of(schema.wire.begin(), schema.wire.end(), [&](const WireColumn& column) {
     // A hash is made of the server's own text.
-    const bool hashed = column.output >= 0 && schema.columns[static_cast<size_t>(column.output)].hashed;
+    const bool hashed =
+        column.output >= 0 && schema.columns[static_cast<size_t>(column.output)].hashed;
     return !hashed && BinaryUnderstood(*column.type);
   });
 }
@@ -50,11 +51,14 @@ LibpqChunkReader::~LibpqChunkReader() {
 
 std::string LibpqChunkReader::What() const { return "copy " + spec_.schema->QualifiedName(); }
 
-TableId LibpqChunkReader::Target() const { return WholeTable() ? spec_.schema->id : spec_.chunk.leaf; }
+TableId LibpqChunkReader::Target() const {
+  return WholeTable() ? spec_.schema->id : spec_.chunk.leaf;
+}
 
 Status LibpqChunkReader::Begin(const ReadSpec& spec) {
   if (phase_ != Phase::kIdle) {
-    return MakeError(ErrorKind::kInternal, "ETL-X001", "a chunk was begun before the one before had ended");
+    return MakeError(ErrorKind::kInternal, "ETL-X001",
+                     "a chunk was begun before the one before had ended");
   }
   spec_ = spec;
   binary_ = ReadsBinary(*spec.schema);
@@ -79,10 +83,12 @@ Status LibpqChunkReader::Enter(Phase phase, const std::string& sql) {
 
 Status LibpqChunkReader::AfterConnect() {
   ++locate_attempts_;
-  return Enter(Phase::kLocate,
-               fmt::format("SELECT {}, {}, n.nspname, c.relname, c.relkind FROM (SELECT 1) one "
-                           "LEFT JOIN pg_class c ON c.oid = {} LEFT JOIN pg_namespace n ON n.oid = c.relnamespace",
-                           kInsertPositionSql, kSegmentSizeSql, Target().oid));
+  return Enter(
+      Phase::kLocate,
+      fmt::format(
+          "SELECT {}, {}, n.nspname, c.relname, c.relkind FROM (SELECT 1) one "
+          "LEFT JOIN pg_class c ON c.oid = {} LEFT JOIN pg_namespace n ON n.oid = c.relnamespace",
+          kInsertPositionSql, kSegmentSizeSql, Target().oid));
 }
 
 Result<ReadEvent> LibpqChunkReader::Next(Instant /*now*/) {
@@ -136,9 +142,10 @@ Result<ReadEvent> LibpqChunkReader::OnResults() {
       if (IsGone(failed)) return OnLockFailed(last);
       ETL_RETURN_IF_ERROR(StatementStatus(last, "lock the table"));
       if (spec_.under_slot) {
-        ETL_RETURN_IF_ERROR(Enter(
-            Phase::kSlot, fmt::format("CREATE_REPLICATION_SLOT \"etl_copy_{}_{}\" TEMPORARY LOGICAL pgoutput USE_SNAPSHOT",
-                                      getpid(), PQbackendPID(connection_->handle()))));
+        ETL_RETURN_IF_ERROR(
+            Enter(Phase::kSlot, fmt::format("CREATE_REPLICATION_SLOT \"etl_copy_{}_{}\" TEMPORARY "
+                                            "LOGICAL pgoutput USE_SNAPSHOT",
+                                            getpid(), PQbackendPID(connection_->handle()))));
         return ReadEvent{};
       }
       ETL_RETURN_IF_ERROR(Enter(Phase::kFacts, FactsSql()));
@@ -148,12 +155,16 @@ Result<ReadEvent> LibpqChunkReader::OnResults() {
       high_ = last.LsnAt(0, 1);
       ETL_RETURN_IF_ERROR(Enter(Phase::kFacts, FactsSql()));
       return ReadEvent{};
-    case Phase::kFacts: ETL_RETURN_IF_ERROR(StatementStatus(last, "look at the table")); return OnFacts(last);
+    case Phase::kFacts:
+      ETL_RETURN_IF_ERROR(StatementStatus(last, "look at the table"));
+      return OnFacts(last);
     case Phase::kCopy:
       // A column of the filter or of the list was changed since the plan was made.
       if (IsGone(failed)) return Moved();
       ETL_RETURN_IF_ERROR(StatementStatus(last, "read rows"));
-      ETL_RETURN_IF_ERROR(Enter(Phase::kCommit, fmt::format("COMMIT; SELECT {}, pg_is_in_recovery()", kFlushPositionSql)));
+      ETL_RETURN_IF_ERROR(
+          Enter(Phase::kCommit,
+                fmt::format("COMMIT; SELECT {}, pg_is_in_recovery()", kFlushPositionSql)));
       return ReadEvent{};
     case Phase::kCommit:
     case Phase::kFlush: return OnFlush(last);
@@ -165,28 +176,33 @@ Result<ReadEvent> LibpqChunkReader::OnResults() {
 }
 
 Result<ReadEvent> LibpqChunkReader::OnLocated(const PgResult& row) {
-  if (!high_.valid()) high_ = NormaliseInsertLsn(row.LsnAt(0, 0), static_cast<uint64_t>(row.Int(0, 1)));
+  if (!high_.valid())
+    high_ = NormaliseInsertLsn(row.LsnAt(0, 0), static_cast<uint64_t>(row.Int(0, 1)));
   if (row.Null(0, 3)) return Finished(ReadEvent::Kind::kMoved);
   target_schema_ = row.String(0, 2);
   target_name_ = row.String(0, 3);
   partitioned_ = row.Text(0, 4) == "p";
-  // LOCK takes no snapshot: a rewrite or truncate is wholly before or wholly after what is read (C4).
-  ETL_RETURN_IF_ERROR(Enter(Phase::kLock, fmt::format("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-                                                      "LOCK TABLE {}{} IN ACCESS SHARE MODE",
-                                                      partitioned_ ? "" : "ONLY ",
-                                                      QuoteTable(target_schema_, target_name_))));
+  // LOCK takes no snapshot: a rewrite or truncate is wholly before or wholly after what is read
+  // (C4).
+  ETL_RETURN_IF_ERROR(
+      Enter(Phase::kLock,
+            fmt::format("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+                        "LOCK TABLE {}{} IN ACCESS SHARE MODE",
+                        partitioned_ ? "" : "ONLY ", QuoteTable(target_schema_, target_name_))));
   return ReadEvent{};
 }
 
 Result<ReadEvent> LibpqChunkReader::OnLockFailed(const PgResult& failed) {
-  // Renamed or dropped since it was located. The rest of this question's transaction is rolled back.
+  // Renamed or dropped since it was located. The rest of this question's transaction is rolled
+  // back.
   if (locate_attempts_ >= kMaxLocateAttempts) return StatementStatus(failed, "lock the table");
   ++locate_attempts_;
   ETL_RETURN_IF_ERROR(Enter(
       Phase::kLocate,
-      fmt::format("ROLLBACK; SELECT {}, {}, n.nspname, c.relname, c.relkind FROM (SELECT 1) one "
-                  "LEFT JOIN pg_class c ON c.oid = {} LEFT JOIN pg_namespace n ON n.oid = c.relnamespace",
-                  kInsertPositionSql, kSegmentSizeSql, Target().oid)));
+      fmt::format(
+          "ROLLBACK; SELECT {}, {}, n.nspname, c.relname, c.relkind FROM (SELECT 1) one "
+          "LEFT JOIN pg_class c ON c.oid = {} LEFT JOIN pg_namespace n ON n.oid = c.relnamespace",
+          kInsertPositionSql, kSegmentSizeSql, Target().oid)));
   return ReadEvent{};
 }
 
@@ -201,7 +217,8 @@ std::string LibpqChunkReader::FactsSql() const {
   }
   // Columns keep their number when they are renamed; a partition's are found by the root's names.
   return fmt::format(
-      "SELECT {0}, {1}, (SELECT c.relfilenode FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+      "SELECT {0}, {1}, (SELECT c.relfilenode FROM pg_class c JOIN pg_namespace n ON n.oid = "
+      "c.relnamespace "
       "WHERE c.oid = {2} AND n.nspname = {3} AND c.relname = {4}), w.attnum, a.attname, "
       "a.atttypid = w.typ AND a.atttypmod = w.typmod, format_type(w.typ, w.typmod) "
       "FROM unnest(ARRAY[{5}]::int2[], ARRAY[{6}]::oid[], ARRAY[{7}]::int4[]) WITH ORDINALITY "
@@ -209,13 +226,15 @@ std::string LibpqChunkReader::FactsSql() const {
       "LEFT JOIN pg_attribute r ON r.attrelid = {8} AND r.attnum = w.attnum AND NOT r.attisdropped "
       "LEFT JOIN pg_attribute a ON a.attrelid = {2} AND a.attnum > 0 AND NOT a.attisdropped "
       "AND a.attname = r.attname ORDER BY w.n",
-      kInsertPositionSql, kSegmentSizeSql, Target().oid, QuoteLiteral(target_schema_), QuoteLiteral(target_name_),
-      fmt::join(attnums, ","), fmt::join(types, ","), fmt::join(typmods, ","), spec_.schema->id.oid);
+      kInsertPositionSql, kSegmentSizeSql, Target().oid, QuoteLiteral(target_schema_),
+      QuoteLiteral(target_name_), fmt::join(attnums, ","), fmt::join(types, ","),
+      fmt::join(typmods, ","), spec_.schema->id.oid);
 }
 
 Result<ReadEvent> LibpqChunkReader::OnFacts(const PgResult& facts) {
   if (!spec_.under_slot) {
-    high_ = NormaliseInsertLsn(facts.LsnAt(0, kHigh), static_cast<uint64_t>(facts.Int(0, kSegmentSize)));
+    high_ = NormaliseInsertLsn(facts.LsnAt(0, kHigh),
+                               static_cast<uint64_t>(facts.Int(0, kSegmentSize)));
   }
   if (facts.Null(0, kFileNode)) return Moved();  // renamed between the look and the lock, or gone
   if (!WholeTable() && facts.Oid(0, kFileNode) != spec_.chunk.file_node) return Moved();
@@ -232,7 +251,8 @@ Result<std::string> LibpqChunkReader::CopySql(const PgResult& facts) const {
   std::string columns;
   for (int i = 0; i < facts.rows(); ++i) {
     if (i > 0) columns += ", ";
-    columns += facts.Null(i, kName) ? std::string("NULL::text") : QuoteIdentifier(facts.Text(i, kName));
+    columns +=
+        facts.Null(i, kName) ? std::string("NULL::text") : QuoteIdentifier(facts.Text(i, kName));
   }
   std::vector<std::string> conditions;
   if (spec_.keys != nullptr) {
@@ -241,8 +261,10 @@ Result<std::string> LibpqChunkReader::CopySql(const PgResult& facts) const {
   } else if (!spec_.under_slot) {
     // A leaf that is read whole has no range: it may have no ctid to range over.
     const Chunk& chunk = spec_.chunk;
-    if (chunk.first_block > 0) conditions.push_back(fmt::format("ctid >= '({},0)'::tid", chunk.first_block));
-    if (chunk.end_block) conditions.push_back(fmt::format("ctid < '({},0)'::tid", *chunk.end_block));
+    if (chunk.first_block > 0)
+      conditions.push_back(fmt::format("ctid >= '({},0)'::tid", chunk.first_block));
+    if (chunk.end_block)
+      conditions.push_back(fmt::format("ctid < '({},0)'::tid", *chunk.end_block));
   }
   if (!spec_.row_filter.empty()) conditions.push_back("(" + spec_.row_filter + ")");
   std::string sql = fmt::format("COPY (SELECT {} FROM {}{}", columns, partitioned_ ? "" : "ONLY ",
@@ -272,7 +294,8 @@ Result<std::string> LibpqChunkReader::KeyCondition(const PgResult& facts) const 
   for (int64_t row = 0; row < rows; ++row) {
     values += row == 0 ? "(" : ", (";
     for (size_t k = 0; k < types.size(); ++k) {
-      ETL_ASSIGN_OR_RETURN(const std::string text, KeyText(*spec_.keys->column(static_cast<int>(k)), row));
+      ETL_ASSIGN_OR_RETURN(const std::string text,
+                           KeyText(*spec_.keys->column(static_cast<int>(k)), row));
       if (k > 0) values += ", ";
       values += QuoteLiteral(text) + "::" + types[k];
     }
@@ -292,7 +315,8 @@ Result<ReadEvent> LibpqChunkReader::ReadCopy() {
     if (size > 0) {
       const std::string_view piece(frame_, static_cast<size_t>(size));
       if (buffer_.empty() && piece.size() >= kPieceBytes) {
-        return ReadEvent{.kind = ReadEvent::Kind::kData, .data = piece, .high = {}, .binary = binary_};
+        return ReadEvent{
+            .kind = ReadEvent::Kind::kData, .data = piece, .high = {}, .binary = binary_};
       }
       buffer_ += piece;
       PQfreemem(frame_);
@@ -315,11 +339,14 @@ Result<ReadEvent> LibpqChunkReader::ReadCopy() {
 
 Result<ReadEvent> LibpqChunkReader::OnFlush(const PgResult& row) {
   if (phase_ == Phase::kCommit) {
-    for (const PgResult& result : results_) ETL_RETURN_IF_ERROR(StatementStatus(result, "end the snapshot"));
+    for (const PgResult& result : results_)
+      ETL_RETURN_IF_ERROR(StatementStatus(result, "end the snapshot"));
   }
-  // A message that may not be written is no error: then the server flushes by itself within seconds.
+  // A message that may not be written is no error: then the server flushes by itself within
+  // seconds.
   const bool failed = !SqlState(row).empty();
-  if (!failed && row.columns() == 2 && (row.Bool(0, 1) || spec_.under_slot || row.LsnAt(0, 0) >= high_)) {
+  if (!failed && row.columns() == 2 &&
+      (row.Bool(0, 1) || spec_.under_slot || row.LsnAt(0, 0) >= high_)) {
     return Finished(ReadEvent::Kind::kDone);
   }
   ++flush_polls_;
@@ -349,7 +376,8 @@ Result<ReadEvent> LibpqChunkReader::Finished(ReadEvent::Kind kind) {
 
 void LibpqChunkReader::Cancel() {
   // A session that waits for a lock or for transactions to end does not notice that we hang up.
-  if (connection_ != nullptr && (phase_ == Phase::kLock || phase_ == Phase::kSlot)) connection_->Cancel();
+  if (connection_ != nullptr && (phase_ == Phase::kLock || phase_ == Phase::kSlot))
+    connection_->Cancel();
   connection_.reset();
   copying_ = false;
   phase_ = Phase::kIdle;

@@ -29,12 +29,17 @@ std::string LockHoldersSql(const LockHoldersQuery& query) {
   return fmt::format(
       "WITH RECURSIVE t(oid) AS (SELECT unnest(ARRAY[{}]::oid[]) UNION SELECT h.inhrelid FROM t "
       "JOIN pg_inherits h ON h.inhparent = t.oid) "
-      "SELECT DISTINCT coalesce(l.pid::text, 'prepared') || ' ' || l.virtualtransaction, CASE WHEN l.pid IS NULL "
-      "THEN 'a prepared transaction' ELSE 'pid ' || l.pid || ' (' || coalesce(nullif(a.application_name, ''), "
-      "a.backend_type, '?') || coalesce(', since ' || date_trunc('second', now() - a.xact_start)::text, '') || ')' END "
-      "FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'relation' AND l.granted "
+      "SELECT DISTINCT coalesce(l.pid::text, 'prepared') || ' ' || l.virtualtransaction, CASE WHEN "
+      "l.pid IS NULL "
+      "THEN 'a prepared transaction' ELSE 'pid ' || l.pid || ' (' || "
+      "coalesce(nullif(a.application_name, ''), "
+      "a.backend_type, '?') || coalesce(', since ' || date_trunc('second', now() - "
+      "a.xact_start)::text, '') || ')' END "
+      "FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'relation' "
+      "AND l.granted "
       "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-      "AND l.relation IN (SELECT oid FROM t) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', "
+      "AND l.relation IN (SELECT oid FROM t) AND l.mode IN ('RowExclusiveLock', "
+      "'ShareRowExclusiveLock', "
       "'ExclusiveLock', 'AccessExclusiveLock')",
       fmt::join(oids, ","));
 }
@@ -43,14 +48,18 @@ std::string ChunkPlanSql(const ChunkPlanQuery& query) {
   // Rows per block: what statistics say, else from the columns' widths.
   return fmt::format(
       "WITH RECURSIVE tree(relid) AS (SELECT {}::oid UNION ALL SELECT h.inhrelid FROM tree t "
-      "JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'p' JOIN pg_inherits h ON h.inhparent = t.relid) "
+      "JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'p' JOIN pg_inherits h ON h.inhparent = "
+      "t.relid) "
       "SELECT c.oid, n.nspname, c.relname, c.relfilenode, "
       "coalesce(pg_relation_size(c.oid, 'main') / current_setting('block_size')::bigint, 0), "
-      "CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples / c.relpages ELSE 8100.0 / (SELECT 28 + "
+      "CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples / c.relpages ELSE 8100.0 / "
+      "(SELECT 28 + "
       "coalesce(sum(CASE WHEN a.attlen > 0 THEN a.attlen ELSE 32 END), 0) FROM pg_attribute a "
-      "WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END, coalesce(m.amname = 'heap', false) "
+      "WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END, coalesce(m.amname = "
+      "'heap', false) "
       "FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'r' "
-      "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam ORDER BY c.oid",
+      "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam ORDER BY "
+      "c.oid",
       query.table.oid);
 }
 
@@ -95,21 +104,23 @@ std::vector<Chunk> PlanChunks(const std::vector<LeafSize>& leaves, int64_t chunk
   std::vector<Chunk> chunks;
   for (const LeafSize& leaf : leaves) {
     const double per_block = std::max(leaf.rows_per_block, 0.01);
-    int64_t step = static_cast<int64_t>(static_cast<double>(std::max<int64_t>(chunk_rows, 1)) / per_block);
+    int64_t step =
+        static_cast<int64_t>(static_cast<double>(std::max<int64_t>(chunk_rows, 1)) / per_block);
     step = std::clamp<int64_t>(step, 1, kMaxChunkBlocks);
     int64_t first = 0;
     do {
       // A short rest joins the last range.
       const bool last = !leaf.ranges || first + step + step / 4 >= leaf.blocks;
       const int64_t end = last ? std::max(leaf.blocks, first) : first + step;
-      Chunk chunk{.number = static_cast<uint32_t>(chunks.size()),
-                  .leaf = leaf.id,
-                  .leaf_schema = leaf.schema,
-                  .leaf_name = leaf.name,
-                  .file_node = leaf.file_node,
-                  .first_block = static_cast<uint32_t>(first),
-                  .end_block = std::nullopt,
-                  .rows_estimate = static_cast<int64_t>(static_cast<double>(end - first) * per_block)};
+      Chunk chunk{
+          .number = static_cast<uint32_t>(chunks.size()),
+          .leaf = leaf.id,
+          .leaf_schema = leaf.schema,
+          .leaf_name = leaf.name,
+          .file_node = leaf.file_node,
+          .first_block = static_cast<uint32_t>(first),
+          .end_block = std::nullopt,
+          .rows_estimate = static_cast<int64_t>(static_cast<double>(end - first) * per_block)};
       if (!last) chunk.end_block = static_cast<uint32_t>(end);
       chunks.push_back(std::move(chunk));
       first = last ? leaf.blocks : end;
@@ -165,13 +176,17 @@ void LibpqSystemCatalog::AddPollFds(std::vector<pollfd>& fds) { connection_->Add
 std::string LibpqSystemCatalog::SqlOf(const CatalogQuery& query) const {
   return std::visit(
       Overloaded{
-          [&](const TablesQuery&) { return TablesSql(options_.publication, connection_->server_version()); },
+          [&](const TablesQuery&) {
+            return TablesSql(options_.publication, connection_->server_version());
+          },
           [](const LockHoldersQuery& q) { return LockHoldersSql(q); },
           [](const ChunkPlanQuery& q) { return ChunkPlanSql(q); },
           [](const RunningXidsQuery& q) {
             return fmt::format(
-                "SELECT l.transactionid FROM pg_locks l WHERE l.locktype = 'transactionid' AND l.granted "
-                "AND l.mode = 'ExclusiveLock' AND l.transactionid::text::bigint = ANY (ARRAY[{}]::bigint[])",
+                "SELECT l.transactionid FROM pg_locks l WHERE l.locktype = 'transactionid' AND "
+                "l.granted "
+                "AND l.mode = 'ExclusiveLock' AND l.transactionid::text::bigint = ANY "
+                "(ARRAY[{}]::bigint[])",
                 fmt::join(q.xids, ","));
           },
           [&](const PublishQuery& q) {
@@ -180,18 +195,21 @@ std::string LibpqSystemCatalog::SqlOf(const CatalogQuery& query) const {
               list += (list.empty() ? "" : ", ") + QuoteTable(schema, name);
             }
             if (list.empty()) return std::string("SELECT 1");
-            return "ALTER PUBLICATION " + QuoteIdentifier(options_.publication) + " ADD TABLE " + list;
+            return "ALTER PUBLICATION " + QuoteIdentifier(options_.publication) + " ADD TABLE " +
+                   list;
           },
           [](const EmitMessageQuery& q) {
             return fmt::format(
-                "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_logical_emit_message({}, '{}', '') END",
+                "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_logical_emit_message({}, '{}', "
+                "'') END",
                 q.transactional, kMessagePrefix);
           },
           [&](const PositionsQuery&) {
             return fmt::format(
                 "SELECT {0}, {1}, {2}, (SELECT pg_wal_lsn_diff({0}, s.restart_lsn)::bigint "
                 "FROM pg_replication_slots s WHERE s.slot_name = {3})",
-                kReachablePositionSql, kFlushPositionSql, kSegmentSizeSql, QuoteLiteral(options_.slot));
+                kReachablePositionSql, kFlushPositionSql, kSegmentSizeSql,
+                QuoteLiteral(options_.slot));
           },
       },
       query);
@@ -204,7 +222,8 @@ Result<CatalogAnswer> LibpqSystemCatalog::AnswerOf(const CatalogQuery& query,
     return CatalogAnswer(std::move(answer));
   }
   if (results.empty()) {
-    return MakeError(ErrorKind::kTransient, "ETL-S204", "the source's system catalog gave no answer");
+    return MakeError(ErrorKind::kTransient, "ETL-S204",
+                     "the source's system catalog gave no answer");
   }
   const PgResult& rows = results.front();
   if (std::holds_alternative<EmitMessageQuery>(query)) {

@@ -29,7 +29,8 @@ class LibpqSystemCatalog : public SystemCatalog {
  private:
   explicit LibpqSystemCatalog(SystemCatalogOptions options) : options_(std::move(options)) {}
   std::string SqlOf(const CatalogQuery& query) const;
-  Result<CatalogAnswer> AnswerOf(const CatalogQuery& query, const std::vector<PgResult>& results) const;
+  Result<CatalogAnswer> AnswerOf(const CatalogQuery& query,
+                                 const std::vector<PgResult>& results) const;
 
   SystemCatalogOptions options_;
   std::unique_ptr<PgConnection> connection_;

@@ -57,9 +57,9 @@ std::string StartCommand(const StreamOptions& options, int protocol) {
     quoted += c;
   }
   quoted += '\'';
-  std::string command = fmt::format(
-      "START_REPLICATION SLOT {} LOGICAL {} (proto_version '{}', publication_names {}",
-      QuoteIdentifier(options.slot), FormatLsn(options.start), protocol, quoted);
+  std::string command =
+      fmt::format("START_REPLICATION SLOT {} LOGICAL {} (proto_version '{}', publication_names {}",
+                  QuoteIdentifier(options.slot), FormatLsn(options.start), protocol, quoted);
   if (options.binary) command += ", binary 'true'";
   if (options.messages) command += ", messages 'true'";
   if (options.streaming) command += ", streaming 'on'";
@@ -71,7 +71,8 @@ std::string StartCommand(const StreamOptions& options, int protocol) {
 Status RaiseSenderTimeout(PgConnection& connection, Instant deadline) {
   ETL_ASSIGN_OR_RETURN(
       const PgResult shown,
-      connection.Query("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'", deadline));
+      connection.Query("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'",
+                       deadline));
   const int64_t current = shown.rows() == 0 ? 0 : shown.Int(0, 0);
   const int64_t wanted = connection.server_version() < 160000 ? 300000 : 60000;
   if (current == 0 || current >= wanted) return Status::OK();
@@ -96,10 +97,12 @@ Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions
     if (result) {
       ETL_RETURN_IF_ERROR(StatementStatus(*result, stream->what_));
       if (PQresultStatus(result->get()) == PGRES_COPY_BOTH) break;
-      return MakeError(ErrorKind::kInternal, "ETL-S199", stream->what_ + ": the server did not start a stream");
+      return MakeError(ErrorKind::kInternal, "ETL-S199",
+                       stream->what_ + ": the server did not start a stream");
     }
     if (SystemClock().Now() >= deadline || !connection.busy()) {
-      return MakeError(ErrorKind::kTransient, "ETL-S204", stream->what_ + ": the server did not start in time");
+      return MakeError(ErrorKind::kTransient, "ETL-S204",
+                       stream->what_ + ": the server did not start in time");
     }
     std::vector<pollfd> fds;
     connection.AddPollFds(fds);
@@ -138,7 +141,8 @@ Result<std::optional<std::string_view>> LibpqWalStream::Next(Instant now) {
 
 Status LibpqWalStream::EndOfStream() {
   // Errors of the server, too, end the copy first.
-  Status status = MakeError(ErrorKind::kTransient, "ETL-S204", what_ + ": the server ended the stream");
+  Status status =
+      MakeError(ErrorKind::kTransient, "ETL-S204", what_ + ": the server ended the stream");
   while (PGresult* raw = PQgetResult(connection_->handle())) {
     const PgResult result(raw);
     if (const Status failed = StatementStatus(result, what_); !failed.ok()) return failed;
@@ -182,7 +186,8 @@ Instant LibpqWalStream::LookAgainBy(Instant now) {
   }
   // Long enough for about 128 KiB at the rate of the last burst, within the bounds.
   const auto elapsed = std::max<Duration>(now - dry_since_, microseconds(1));
-  const double nap = static_cast<double>(elapsed.count()) * kGatherBytes / static_cast<double>(burst_bytes_);
+  const double nap =
+      static_cast<double>(elapsed.count()) * kGatherBytes / static_cast<double>(burst_bytes_);
   const double longest = static_cast<double>(kLongestNap.count());
   Duration pause = std::max(kShortestNap, Duration(static_cast<int64_t>(std::min(nap, longest))));
   // The first change after a quiet time tells nothing about the rate.
@@ -206,7 +211,8 @@ void LibpqWalStream::Close(Lsn received, Lsn flushed, Instant deadline) {
   if (connection_ == nullptr) return;
   PGconn* handle = connection_->handle();
   FreeFrame();
-  // In the middle of a big transaction the server goes on sending it: then it is quicker to hang up.
+  // In the middle of a big transaction the server goes on sending it: then it is quicker to hang
+  // up.
   deadline = std::min<Instant>(deadline, SystemClock().Now() + std::chrono::seconds(1));
   bool open = SendStatus(received, flushed, false).ok() && PQputCopyEnd(handle, nullptr) == 1;
   while (open && SystemClock().Now() < deadline) {

@@ -12,7 +12,7 @@ namespace etl {
 struct StreamOptions {
   std::string slot;
   std::vector<std::string> publications;
-  Lsn start;               ///< the stored position P (rule 2.3); transactions below it are not sent
+  Lsn start;  ///< the stored position P (rule 2.3); transactions below it are not sent
   bool binary = false;
   int protocol = 0;        ///< 0: the newest that server and we know
   bool streaming = false;  ///< send transactions that are still in progress
@@ -21,13 +21,15 @@ struct StreamOptions {
 
 /// `slot` streaming on a replication connection of its own (libpq).
 ///
-/// While changes flow, Next leaves the socket alone for a moment after it ran dry: PostgreSQL sends one
-/// message a system call, and taking them one by one would cost both sides several times as much.
+/// While changes flow, Next leaves the socket alone for a moment after it ran dry: PostgreSQL sends
+/// one message a system call, and taking them one by one would cost both sides several times as
+/// much.
 class LibpqWalStream : public WalStream {
  public:
   /// Connects and starts the stream; waits no longer than `deadline`.
   static Result<std::unique_ptr<LibpqWalStream>> Make(const SourceOptions& source,
-                                                      const StreamOptions& options, Instant deadline);
+                                                      const StreamOptions& options,
+                                                      Instant deadline);
   ~LibpqWalStream() override;
 
   Result<std::optional<std::string_view>> Next(Instant now) override;

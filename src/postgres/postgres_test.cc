@@ -1,7 +1,11 @@
+#include <arrow/api.h>
 #include <gtest/gtest.h>
 
 #include "postgres/connection.h"
+#include "postgres/key_literal.h"
+#include "postgres/libpq_system_catalog.h"
 #include "postgres/server_error.h"
+#include "postgres/source_setup.h"
 #include "postgres/table_facts.h"
 #include "postgres/table_pattern.h"
 #include "postgres/type_resolver.h"
@@ -44,12 +48,18 @@ TEST(Quoting, KeepsEveryByte) {
   EXPECT_EQ(QuoteLiteral("a\\'b"), " E'a\\\\''b'");
 }
 
-TypeRow Scalar(uint32_t oid, std::string name) { return TypeRow{.oid = oid, .name = name, .display = name}; }
+TypeRow Scalar(uint32_t oid, std::string name) {
+  return TypeRow{.oid = oid, .name = name, .display = name};
+}
 
 TypeRows SomeTypes() {
   TypeRows rows;
-  for (const auto& [oid, name] : std::vector<std::pair<uint32_t, std::string>>{
-           {23, "integer"}, {25, "text"}, {1700, "numeric"}, {1043, "character varying"}, {869, "inet"}}) {
+  for (const auto& [oid, name] :
+       std::vector<std::pair<uint32_t, std::string>>{{23, "integer"},
+                                                     {25, "text"},
+                                                     {1700, "numeric"},
+                                                     {1043, "character varying"},
+                                                     {869, "inet"}}) {
     rows[oid] = Scalar(oid, name);
   }
   return rows;
@@ -72,9 +82,16 @@ TEST(TypeResolver, NumericFollowsItsModifier) {
 
 TEST(TypeResolver, DomainsBringTheirModifierAlsoIntoArrays) {
   TypeRows rows = SomeTypes();
-  rows[20000] = TypeRow{.oid = 20000, .name = "price", .display = "public.price", .kind = 'd', .base = 1700,
+  rows[20000] = TypeRow{.oid = 20000,
+                        .name = "price",
+                        .display = "public.price",
+                        .kind = 'd',
+                        .base = 1700,
                         .base_typmod = ((10 << 16) | 3) + 4};
-  rows[20001] = TypeRow{.oid = 20001, .name = "_price", .display = "public.price[]", .category = 'A',
+  rows[20001] = TypeRow{.oid = 20001,
+                        .name = "_price",
+                        .display = "public.price[]",
+                        .category = 'A',
                         .element = 20000};
   EXPECT_EQ(ResolveType(rows, 20000, -1, 0)->scale, 3);
   const ColumnTypePtr list = ResolveType(rows, 20001, -1, 2);
@@ -86,9 +103,15 @@ TEST(TypeResolver, DomainsBringTheirModifierAlsoIntoArrays) {
 
 TEST(TypeResolver, CompositesThatNoStructCanHoldAreServerText) {
   TypeRows rows = SomeTypes();
-  rows[1] = TypeRow{.oid = 1, .name = "pair", .display = "pair", .kind = 'c',
+  rows[1] = TypeRow{.oid = 1,
+                    .name = "pair",
+                    .display = "pair",
+                    .kind = 'c',
                     .attributes = {{.name = "a", .type = 23}, {.name = "b", .type = 869}}};
-  rows[2] = TypeRow{.oid = 2, .name = "twice", .display = "twice", .kind = 'c',
+  rows[2] = TypeRow{.oid = 2,
+                    .name = "twice",
+                    .display = "twice",
+                    .kind = 'c',
                     .attributes = {{.name = "a", .type = 23}, {.name = "A", .type = 25}}};
   rows[3] = TypeRow{.oid = 3, .name = "nothing", .display = "nothing", .kind = 'c'};
   const ColumnTypePtr pair = ResolveType(rows, 1, -1, 0);
@@ -105,8 +128,8 @@ TableFacts Users() {
   TableFacts facts{.id = {16400}, .schema = "public", .name = "users"};
   int16_t attnum = 0;
   for (const char* name : {"id", "email", "note"}) {
-    facts.columns.push_back({.attnum = ++attnum, .name = name, .type_oid = 25,
-                             .type = ResolveType(rows, 25, -1, 0)});
+    facts.columns.push_back(
+        {.attnum = ++attnum, .name = name, .type_oid = 25, .type = ResolveType(rows, 25, -1, 0)});
   }
   facts.key = {1};
   return facts;
@@ -172,12 +195,14 @@ TEST(ServerErrors, BecomeKindAndCode) {
 
 TEST(ServerErrors, OfAConnectionAreReadFromVerboseText) {
   const auto map = [](std::string_view text) { return MapConnectError(text, "connect"); };
-  const Status auth = map(
-      "connection to server at \"127.0.0.1\", port 5 failed: FATAL:  28P01: password authentication failed\n"
-      "LOCATION:  auth_failed, auth.c:330\n");
+  const Status auth =
+      map("connection to server at \"127.0.0.1\", port 5 failed: FATAL:  28P01: password "
+          "authentication failed\n"
+          "LOCATION:  auth_failed, auth.c:330\n");
   EXPECT_EQ(KindOf(auth), ErrorKind::kAuth);
   EXPECT_EQ(PartsOf(auth).why.find("LOCATION"), std::string::npos);
-  EXPECT_EQ(PartsOf(map("FATAL:  08P01: unsupported startup parameter: replication")).code, "ETL-S104");
+  EXPECT_EQ(PartsOf(map("FATAL:  08P01: unsupported startup parameter: replication")).code,
+            "ETL-S104");
   EXPECT_EQ(PartsOf(map("could not connect to server: Connection refused")).code, "ETL-S101");
   EXPECT_EQ(PartsOf(map("SSL error: certificate verify failed")).code, "ETL-S102");
 }
@@ -190,6 +215,74 @@ TEST(Connection, NeverRepeatsAConnectionStringItCannotParse) {
   ASSERT_FALSE(connection.ok());
   EXPECT_EQ(KindOf(connection.status()), ErrorKind::kConfig);
   EXPECT_EQ(ErrorLine(connection.status()).find("hunter2"), std::string::npos);
+}
+
+TEST(ChunkPlan, RangesMeetAndTheLastIsOpen) {
+  const auto chunks = PlanChunks({{.id = {7}, .blocks = 1000, .rows_per_block = 10}}, 1000);
+  ASSERT_EQ(chunks.size(), 10u);
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    EXPECT_EQ(chunks[i].number, i);
+    EXPECT_EQ(chunks[i].first_block, i * 100);
+    EXPECT_EQ(chunks[i].end_block.has_value(), i + 1 < chunks.size());
+    EXPECT_EQ(chunks[i].end_block.value_or(0),
+              i + 1 < chunks.size() ? chunks[i + 1].first_block : 0);
+  }
+}
+
+TEST(ChunkPlan, EveryLeafHasAtLeastOneChunk) {
+  const auto chunks =
+      PlanChunks({{.id = {7}, .blocks = 0, .rows_per_block = 80},
+                  {.id = {8}, .blocks = 50, .rows_per_block = 0},
+                  {.id = {9}, .blocks = 90000, .rows_per_block = 1, .ranges = false}},
+                 100);
+  ASSERT_EQ(chunks.size(), 3u);
+  for (const Chunk& chunk : chunks) {
+    EXPECT_EQ(chunk.first_block, 0u);
+    EXPECT_FALSE(chunk.end_block.has_value());
+  }
+}
+
+TEST(ChunkPlan, LargeRowsDoNotMakeARangeTooLongToRead) {
+  const auto chunks = PlanChunks({{.id = {7}, .blocks = 100000, .rows_per_block = 0.5}}, 1000000);
+  EXPECT_GT(chunks.size(), 2u);
+}
+
+TEST(TimelineHistory, TellsWhereATimelineEnded) {
+  const std::string history =
+      "1\t0/114215E0\tno recovery target specified\n\n2\t0/2000000\tno reason\n";
+  EXPECT_EQ(TimelineEnd(history, 1), Lsn{0x114215E0});
+  EXPECT_EQ(TimelineEnd(history, 2), Lsn{0x2000000});
+  EXPECT_EQ(TimelineEnd(history, 3), std::nullopt);
+  EXPECT_EQ(TimelineEnd("", 1), std::nullopt);
+}
+
+template <typename Builder, typename Value>
+std::string Key(Builder builder, Value value) {
+  EXPECT_TRUE(builder.Append(value).ok());
+  return *KeyText(**builder.Finish(), 0);
+}
+
+TEST(KeyText, IsWhatPostgresReads) {
+  arrow::MemoryPool* pool = arrow::default_memory_pool();
+  EXPECT_EQ(Key(arrow::Int64Builder(), INT64_MIN), "-9223372036854775808");
+  EXPECT_EQ(Key(arrow::UInt32Builder(), 4000000000u), "4000000000");
+  EXPECT_EQ(Key(arrow::DoubleBuilder(), 0.1), "0.1");
+  EXPECT_EQ(Key(arrow::BinaryBuilder(), "a\xff"), "\\x61ff");
+  EXPECT_EQ(Key(arrow::Decimal128Builder(arrow::decimal128(10, 2)), arrow::Decimal128(-150)),
+            "-1.50");
+  EXPECT_EQ(Key(arrow::Date32Builder(), 0), "1970-01-01");
+  EXPECT_EQ(Key(arrow::Date32Builder(), -719528), "0001-01-01 BC");
+  EXPECT_EQ(Key(arrow::Date32Builder(), INT32_MAX), "infinity");
+  EXPECT_EQ(Key(arrow::Date32Builder(), -INT32_MAX), "-infinity");
+  const auto when = [&](int64_t micros) {
+    return Key(arrow::TimestampBuilder(arrow::timestamp(arrow::TimeUnit::MICRO), pool), micros);
+  };
+  EXPECT_EQ(when(-1), "1969-12-31 23:59:59.999999");
+  EXPECT_EQ(when(253402300800000000), "10000-01-01 00:00:00.000000");
+  EXPECT_EQ(when(-INT64_MAX), "-infinity");
+  EXPECT_EQ(
+      Key(arrow::Time64Builder(arrow::time64(arrow::TimeUnit::MICRO), pool), int64_t{86400000000}),
+      "24:00:00.000000");
 }
 
 }  // namespace

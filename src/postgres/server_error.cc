@@ -59,13 +59,15 @@ Status MapObjectState(const ServerError& error, std::string_view what) {
 Status MapUndefined(const ServerError& error, std::string_view what) {
   const std::string words = Words(error);
   if (Has(error.message, "publication")) {
-    return Error(ErrorKind::kLost, "ETL-S120", what, words,
-                 "create the publication, then etl-stream pipeline resync PIPELINE: a slot older than its "
-                 "publication cannot be streamed");
+    return Error(
+        ErrorKind::kLost, "ETL-S120", what, words,
+        "create the publication, then etl-stream pipeline resync PIPELINE: a slot older than its "
+        "publication cannot be streamed");
   }
   if (Has(error.message, "slot")) {
-    return Error(ErrorKind::kLost, "ETL-S201", what, words,
-                 "etl-stream pipeline resync PIPELINE: a new slot cannot know the changes in between");
+    return Error(
+        ErrorKind::kLost, "ETL-S201", what, words,
+        "etl-stream pipeline resync PIPELINE: a new slot cannot know the changes in between");
   }
   return Error(ErrorKind::kInternal, "ETL-S199", what, words);
 }
@@ -90,18 +92,22 @@ Status MapServerError(const ServerError& error, std::string_view what) {
     const bool sender = Has(error.message, "replication") || Has(error.message, "WAL sender") ||
                         Has(error.message, "walsender");
     return Error(ErrorKind::kAuth, "ETL-S103", what, words,
-                 sender ? "ALTER ROLE … REPLICATION; (managed services have a role to grant instead, such as rds_replication)"
+                 sender ? "ALTER ROLE … REPLICATION; (managed services have a role to grant "
+                          "instead, such as rds_replication)"
                         : "grant the missing privilege");
   }
   if (state == "3D000") {
-    return Error(ErrorKind::kConfig, "ETL-S105", what, words, "correct the database name in the source's url");
+    return Error(ErrorKind::kConfig, "ETL-S105", what, words,
+                 "correct the database name in the source's url");
   }
   if (state == "53300") {
-    return Error(ErrorKind::kTransient, "ETL-S106", what, words, "raise max_wal_senders or max_connections");
+    return Error(ErrorKind::kTransient, "ETL-S106", what, words,
+                 "raise max_wal_senders or max_connections");
   }
   if (state == "53400") {
-    return Error(ErrorKind::kConfig, "ETL-S107", what, words,
-                 "raise max_replication_slots and restart PostgreSQL, or drop a slot that nobody uses");
+    return Error(
+        ErrorKind::kConfig, "ETL-S107", what, words,
+        "raise max_replication_slots and restart PostgreSQL, or drop a slot that nobody uses");
   }
   if (state == "22021") return Error(ErrorKind::kData, "ETL-S117", what, words);
   if (state == "54000" || (state == "XX000" && Has(error.message, "invalid memory alloc"))) {
@@ -113,7 +119,8 @@ Status MapServerError(const ServerError& error, std::string_view what) {
   for (std::string_view passing : {"08", "53", "57", "58", "40"}) {
     if (StartsWith(state, passing)) return Error(ErrorKind::kTransient, "ETL-S204", what, words);
   }
-  if (state == "25P03" || state == "25P04") return Error(ErrorKind::kTransient, "ETL-S204", what, words);
+  if (state == "25P03" || state == "25P04")
+    return Error(ErrorKind::kTransient, "ETL-S204", what, words);
   return Error(ErrorKind::kInternal, "ETL-S199", what, words);
 }
 
@@ -151,9 +158,11 @@ Status MapConnectError(std::string_view message, std::string_view what) {
     std::string_view line = message.substr(at, end - at);
     at = end + 1;
     if (StartsWith(line, "LOCATION:")) continue;
-    if (const size_t mark = line.find(":  "); mark != line.npos && line.size() > mark + 10 && line[mark + 8] == ':') {
+    if (const size_t mark = line.find(":  ");
+        mark != line.npos && line.size() > mark + 10 && line[mark + 8] == ':') {
       const std::string_view state = line.substr(mark + 3, 5);
-      if (state.find_first_not_of("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == state.npos) sqlstate = state;
+      if (state.find_first_not_of("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == state.npos)
+        sqlstate = state;
     }
     text += std::string(line) + " ";
   }
@@ -164,15 +173,17 @@ Status MapConnectError(std::string_view message, std::string_view what) {
                  "connect to PostgreSQL itself: a connection pooler does not pass replication on");
   }
   if (!sqlstate.empty()) {
-    return MapServerError(ServerError{.sqlstate = sqlstate, .message = text, .detail = {}, .context = {}}, what);
+    return MapServerError(
+        ServerError{.sqlstate = sqlstate, .message = text, .detail = {}, .context = {}}, what);
   }
   if (Has(text, "no password supplied")) {
     return Error(ErrorKind::kAuth, "ETL-S103", what, text, "set the source's password");
   }
   if (Has(text, "certificate") || Has(text, "does not support SSL") || Has(text, "SSL error") ||
       Has(text, "channel binding")) {
-    return Error(ErrorKind::kConfig, "ETL-S102", what, text,
-                 "check sslmode and sslrootcert in the source's url; without sslmode it is verify-full");
+    return Error(
+        ErrorKind::kConfig, "ETL-S102", what, text,
+        "check sslmode and sslrootcert in the source's url; without sslmode it is verify-full");
   }
   return Error(ErrorKind::kTransient, "ETL-S101", what, text,
                "check host and port in the source's url, and that PostgreSQL is running");

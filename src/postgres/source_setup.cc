@@ -23,7 +23,8 @@ std::string TableList(const std::vector<TableName>& tables) {
   return list;
 }
 
-std::vector<TableName> Missing(const PublicationFacts& facts, const std::vector<TableName>& wanted) {
+std::vector<TableName> Missing(const PublicationFacts& facts,
+                               const std::vector<TableName>& wanted) {
   const std::set<TableName> held(facts.tables.begin(), facts.tables.end());
   std::vector<TableName> missing;
   for (const TableName& table : wanted) {
@@ -44,7 +45,8 @@ Status Lost(std::string_view code, std::string what, std::string why) {
 std::string QuotedSlot(const std::string& name) { return "slot \"" + name + "\""; }
 
 constexpr std::string_view kBlockersSql =
-    "SELECT 'pid ' || a.pid || ' (' || coalesce(nullif(a.application_name, ''), a.backend_type) || ', transaction open since ' "
+    "SELECT 'pid ' || a.pid || ' (' || coalesce(nullif(a.application_name, ''), a.backend_type) || "
+    "', transaction open since ' "
     "|| coalesce(date_trunc('second', now() - a.xact_start)::text, '?') || ')' "
     "FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid() "
     "UNION ALL SELECT 'prepared transaction ' || quote_literal(p.gid) || ' (since ' "
@@ -67,7 +69,8 @@ Instant In(std::chrono::milliseconds time) { return SystemClock().Now() + time; 
 
 }  // namespace
 
-Result<std::unique_ptr<SourceSetup>> SourceSetup::Connect(const SourceOptions& options, Instant deadline) {
+Result<std::unique_ptr<SourceSetup>> SourceSetup::Connect(const SourceOptions& options,
+                                                          Instant deadline) {
   std::unique_ptr<SourceSetup> setup(new SourceSetup(options));
   ETL_ASSIGN_OR_RETURN(setup->connection_,
                        PgConnection::Connect(options, PgConnection::Mode::kReplication, deadline));
@@ -88,11 +91,11 @@ Status SourceSetup::Identify(Instant deadline) {
   system_.version = connection_->server_version();
   ETL_ASSIGN_OR_RETURN(
       const PgResult facts,
-      connection_->Query(
-          "SELECT oid, pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() "
-          "ELSE pg_current_wal_flush_lsn() END, current_setting('server_encoding') "
-          "FROM pg_database WHERE datname = current_database()",
-          deadline));
+      connection_->Query("SELECT oid, pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN "
+                         "pg_last_wal_replay_lsn() "
+                         "ELSE pg_current_wal_flush_lsn() END, current_setting('server_encoding') "
+                         "FROM pg_database WHERE datname = current_database()",
+                         deadline));
   system_.database_oid = facts.Oid(0, 0);
   system_.in_recovery = facts.Bool(0, 1);
   system_.flush = facts.LsnAt(0, 2);
@@ -131,10 +134,11 @@ Result<std::optional<PublicationFacts>> SourceSetup::FindPublication(const std::
   const std::string literal = QuoteLiteral(name);
   ETL_ASSIGN_OR_RETURN(
       const PgResult row,
-      connection_->Query("SELECT coalesce(obj_description(oid, 'pg_publication'), ''), puballtables, pubviaroot, "
-                         "pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = " +
-                             literal,
-                         deadline));
+      connection_->Query(
+          "SELECT coalesce(obj_description(oid, 'pg_publication'), ''), puballtables, pubviaroot, "
+          "pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = " +
+              literal,
+          deadline));
   if (row.rows() == 0) return std::optional<PublicationFacts>();
   PublicationFacts facts{.ours = row.Text(0, 0) == kPublicationComment,
                          .all_tables = row.Bool(0, 1),
@@ -146,10 +150,12 @@ Result<std::optional<PublicationFacts>> SourceSetup::FindPublication(const std::
                          .tables = {}};
   ETL_ASSIGN_OR_RETURN(
       const PgResult tables,
-      connection_->Query("SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = " + literal +
-                             " ORDER BY 1, 2",
-                         deadline));
-  for (int i = 0; i < tables.rows(); ++i) facts.tables.push_back({tables.String(i, 0), tables.String(i, 1)});
+      connection_->Query(
+          "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = " + literal +
+              " ORDER BY 1, 2",
+          deadline));
+  for (int i = 0; i < tables.rows(); ++i)
+    facts.tables.push_back({tables.String(i, 0), tables.String(i, 1)});
   return std::optional<PublicationFacts>(std::move(facts));
 }
 
@@ -164,13 +170,15 @@ Result<PublicationFacts> SourceSetup::EnsurePublication(const std::string& name,
                                " WITH (publish_via_partition_root = true)";
     if (tables.empty()) {
       return MakeError(ErrorKind::kConfig, "ETL-S120",
-                       "publication \"" + name + "\" does not exist, and `tables` selects no table of the source",
+                       "publication \"" + name +
+                           "\" does not exist, and `tables` selects no table of the source",
                        "list tables in the pipeline's `tables`, or create the publication");
     }
     if (system_.in_recovery) {
-      return MakeError(ErrorKind::kConfig, "ETL-S120",
-                       "publication \"" + name + "\" does not exist, and a standby cannot create it",
-                       "on the primary: " + create + ";");
+      return MakeError(
+          ErrorKind::kConfig, "ETL-S120",
+          "publication \"" + name + "\" does not exist, and a standby cannot create it",
+          "on the primary: " + create + ";");
     }
     sql = "BEGIN; " + create + "; COMMENT ON PUBLICATION " + quoted + " IS " +
           QuoteLiteral(kPublicationComment) + "; COMMIT";
@@ -179,13 +187,15 @@ Result<PublicationFacts> SourceSetup::EnsurePublication(const std::string& name,
     if (missing.empty()) return std::move(*found);
     sql = "ALTER PUBLICATION " + quoted + " ADD TABLE " + TableList(missing);
     if (!found->ours) {
-      return MakeError(ErrorKind::kConfig,
-                       ErrorParts{.code = "ETL-S121",
-                                  .what = fmt::format("publication \"{}\" does not hold {} of the selected tables",
-                                                      name, missing.size()),
-                                  .why = "it was not created by etl-stream, which therefore does not change it",
-                                  .safe = {},
-                                  .remedy = sql + ";"});
+      return MakeError(
+          ErrorKind::kConfig,
+          ErrorParts{
+              .code = "ETL-S121",
+              .what = fmt::format("publication \"{}\" does not hold {} of the selected tables",
+                                  name, missing.size()),
+              .why = "it was not created by etl-stream, which therefore does not change it",
+              .safe = {},
+              .remedy = sql + ";"});
     }
   }
   const Result<PgResult> done = connection_->Query(sql, deadline);
@@ -200,12 +210,14 @@ Result<PublicationFacts> SourceSetup::EnsurePublication(const std::string& name,
     return MakeError(KindOf(done.status()), std::move(parts));
   }
   ETL_ASSIGN_OR_RETURN(found, FindPublication(name, deadline));
-  if (!found) return MakeError(ErrorKind::kInternal, "ETL-S120", "publication \"" + name + "\" vanished");
+  if (!found)
+    return MakeError(ErrorKind::kInternal, "ETL-S120", "publication \"" + name + "\" vanished");
   return std::move(*found);
 }
 
 Status SourceSetup::DropPublication(const std::string& name, Instant deadline) {
-  ETL_ASSIGN_OR_RETURN(const std::optional<PublicationFacts> found, FindPublication(name, deadline));
+  ETL_ASSIGN_OR_RETURN(const std::optional<PublicationFacts> found,
+                       FindPublication(name, deadline));
   if (!found || !found->ours) return Status::OK();
   return connection_->Query("DROP PUBLICATION " + QuoteIdentifier(name), deadline).status();
 }
@@ -215,8 +227,10 @@ Result<std::optional<SlotFacts>> SourceSetup::FindSlot(const std::string& name, 
   ETL_ASSIGN_OR_RETURN(
       const PgResult row,
       connection_->Query(
-          "SELECT s.slot_type, s.temporary, s.active, s.active_pid, s.plugin, s.database, s.wal_status, "
-          "coalesce(to_jsonb(s) ->> 'invalidation_reason', CASE WHEN s.wal_status = 'lost' THEN 'wal_removed' "
+          "SELECT s.slot_type, s.temporary, s.active, s.active_pid, s.plugin, s.database, "
+          "s.wal_status, "
+          "coalesce(to_jsonb(s) ->> 'invalidation_reason', CASE WHEN s.wal_status = 'lost' THEN "
+          "'wal_removed' "
           "WHEN to_jsonb(s) ->> 'conflicting' = 'true' THEN 'conflict with recovery' END), "
           "s.confirmed_flush_lsn, s.restart_lsn FROM pg_replication_slots s WHERE s.slot_name = " +
               QuoteLiteral(name),
@@ -238,9 +252,10 @@ Result<std::optional<SlotFacts>> SourceSetup::FindSlot(const std::string& name, 
 Status CheckSlotUsable(const std::string& name, const SlotFacts& slot, const SystemFacts& system) {
   const std::string quoted = QuotedSlot(name);
   if (!slot.logical || slot.plugin != "pgoutput" || slot.database != system.database) {
-    return MakeError(ErrorKind::kConfig, "ETL-S201",
-                     fmt::format("{} is not a pgoutput slot of database \"{}\"", quoted, system.database),
-                     "choose another name in the pipeline's `slot`, or drop that slot");
+    return MakeError(
+        ErrorKind::kConfig, "ETL-S201",
+        fmt::format("{} is not a pgoutput slot of database \"{}\"", quoted, system.database),
+        "choose another name in the pipeline's `slot`, or drop that slot");
   }
   if (!slot.invalidation.empty()) {
     return Lost("ETL-S203", quoted + " was invalidated by PostgreSQL",
@@ -249,14 +264,16 @@ Status CheckSlotUsable(const std::string& name, const SlotFacts& slot, const Sys
   return Status::OK();
 }
 
-Result<SlotFacts> SourceSetup::EnsureSlot(const std::string& name, bool temporary, Instant deadline) {
+Result<SlotFacts> SourceSetup::EnsureSlot(const std::string& name, bool temporary,
+                                          Instant deadline) {
   ETL_ASSIGN_OR_RETURN(std::optional<SlotFacts> found, FindSlot(name, deadline));
   if (!found) return CreateSlot(name, temporary, deadline);
   ETL_RETURN_IF_ERROR(CheckSlotUsable(name, *found, system_));
   return std::move(*found);
 }
 
-Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporary, Instant deadline) {
+Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporary,
+                                          Instant deadline) {
   const std::string what = "create " + QuotedSlot(name);
   const Instant started = SystemClock().Now();
   Instant tell = started + std::chrono::seconds(2);
@@ -266,11 +283,13 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
     if (SystemClock().Now() < tell) return;
     tell = SystemClock().Now() + std::chrono::seconds(10);
     if (observer == nullptr) {
-      auto made = PgConnection::Connect(options_, PgConnection::Mode::kNormal, In(std::chrono::seconds(1)));
+      auto made =
+          PgConnection::Connect(options_, PgConnection::Mode::kNormal, In(std::chrono::seconds(1)));
       if (made.ok()) observer = std::move(*made);
     }
     if (observer == nullptr) return;
-    if (auto asked = Blockers(*observer, In(std::chrono::seconds(1))); asked.ok()) blockers = *asked;
+    if (auto asked = Blockers(*observer, In(std::chrono::seconds(1))); asked.ok())
+      blockers = *asked;
     LogInfo("waiting for open transactions before the slot can be created",
             {{"slot", name}, {"waiting_for", Join(blockers)}});
   };
@@ -281,16 +300,20 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
   if (!created.ok()) {
     if (SystemClock().Now() < deadline) return WithContext(created.status(), what);
     if (blockers.empty()) {
-      if (auto asked = Blockers(*connection_, In(std::chrono::seconds(1))); asked.ok()) blockers = *asked;
+      if (auto asked = Blockers(*connection_, In(std::chrono::seconds(1))); asked.ok())
+        blockers = *asked;
     }
-    return MakeError(ErrorKind::kTransient,
-                     ErrorParts{.code = "ETL-S204",
-                                .what = what + ": gave up waiting",
-                                .why = "a slot can be created only when these have ended: " + Join(blockers),
-                                .safe = "nothing was left behind",
-                                .remedy = "end them: SELECT pg_terminate_backend(PID); or ROLLBACK PREPARED 'GID';"});
+    return MakeError(
+        ErrorKind::kTransient,
+        ErrorParts{
+            .code = "ETL-S204",
+            .what = what + ": gave up waiting",
+            .why = "a slot can be created only when these have ended: " + Join(blockers),
+            .safe = "nothing was left behind",
+            .remedy = "end them: SELECT pg_terminate_backend(PID); or ROLLBACK PREPARED 'GID';"});
   }
-  ETL_ASSIGN_OR_RETURN(std::optional<SlotFacts> found, FindSlot(name, In(std::chrono::seconds(10))));
+  ETL_ASSIGN_OR_RETURN(std::optional<SlotFacts> found,
+                       FindSlot(name, In(std::chrono::seconds(10))));
   if (!found) return MakeError(ErrorKind::kLost, "ETL-S201", QuotedSlot(name) + " vanished");
   found->created = true;
   return std::move(*found);
@@ -327,19 +350,23 @@ std::optional<Lsn> TimelineEnd(std::string_view history, uint32_t old) {
   return std::nullopt;
 }
 
-Status SourceSetup::CheckTimeline(const ResumePoint& resume, ResumeAnswer* answer, Instant deadline) {
+Status SourceSetup::CheckTimeline(const ResumePoint& resume, ResumeAnswer* answer,
+                                  Instant deadline) {
   answer->timeline = system_.timeline;
   if (resume.timeline == 0 || system_.timeline == resume.timeline) return Status::OK();
   if (system_.timeline < resume.timeline) {
     return Lost("ETL-S205", "the source is on an older timeline than the stored position",
-                fmt::format("timeline {} instead of {}: a restored backup", system_.timeline, resume.timeline));
+                fmt::format("timeline {} instead of {}: a restored backup", system_.timeline,
+                            resume.timeline));
   }
-  ETL_ASSIGN_OR_RETURN(const PgResult history,
-                       connection_->Query(fmt::format("TIMELINE_HISTORY {}", system_.timeline), deadline));
+  ETL_ASSIGN_OR_RETURN(
+      const PgResult history,
+      connection_->Query(fmt::format("TIMELINE_HISTORY {}", system_.timeline), deadline));
   answer->switched_at = TimelineEnd(history.Text(0, 1), resume.timeline);
   if (!answer->switched_at) {
-    return Lost("ETL-S205", "the source's history does not contain the stored position's timeline",
-                fmt::format("timeline {} does not descend from {}", system_.timeline, resume.timeline));
+    return Lost(
+        "ETL-S205", "the source's history does not contain the stored position's timeline",
+        fmt::format("timeline {} does not descend from {}", system_.timeline, resume.timeline));
   }
   if (resume.position > *answer->switched_at) {
     return Lost("ETL-S205", "the destination holds changes that the new primary never had",
@@ -352,9 +379,10 @@ Status SourceSetup::CheckTimeline(const ResumePoint& resume, ResumeAnswer* answe
 Result<ResumeAnswer> SourceSetup::CheckResume(const ResumePoint& resume, Instant deadline) {
   const SourceIdentity& identity = resume.identity;
   if (identity.system_id != system_.system_id || identity.database_oid != system_.database_oid) {
-    return Lost("ETL-S205", "the source is another database than the one that was copied",
-                fmt::format("system identifier {} and database {} instead of {} and {}", system_.system_id,
-                            system_.database_oid, identity.system_id, identity.database_oid));
+    return Lost(
+        "ETL-S205", "the source is another database than the one that was copied",
+        fmt::format("system identifier {} and database {} instead of {} and {}", system_.system_id,
+                    system_.database_oid, identity.system_id, identity.database_oid));
   }
   ETL_ASSIGN_OR_RETURN(const std::optional<SlotFacts> slot, FindSlot(identity.slot, deadline));
   if (!slot) {
@@ -363,16 +391,17 @@ Result<ResumeAnswer> SourceSetup::CheckResume(const ResumePoint& resume, Instant
   }
   ETL_RETURN_IF_ERROR(CheckSlotUsable(identity.slot, *slot, system_));
   if (slot->confirmed_flush > resume.position) {
-    return Lost("ETL-S206", QuotedSlot(identity.slot) + " was moved by somebody else",
-                fmt::format("it stands at {}, the destination at {}: changes in between cannot be read",
-                            FormatLsn(slot->confirmed_flush), FormatLsn(resume.position)));
+    return Lost(
+        "ETL-S206", QuotedSlot(identity.slot) + " was moved by somebody else",
+        fmt::format("it stands at {}, the destination at {}: changes in between cannot be read",
+                    FormatLsn(slot->confirmed_flush), FormatLsn(resume.position)));
   }
   ResumeAnswer answer;
   ETL_RETURN_IF_ERROR(CheckTimeline(resume, &answer, deadline));
   if (system_.flush < resume.position) {
     return Lost("ETL-S205", "the source stands before the stored position",
-                fmt::format("at {}, the destination at {}: a restored backup", FormatLsn(system_.flush),
-                            FormatLsn(resume.position)));
+                fmt::format("at {}, the destination at {}: a restored backup",
+                            FormatLsn(system_.flush), FormatLsn(resume.position)));
   }
   return answer;
 }

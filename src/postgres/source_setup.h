@@ -68,15 +68,18 @@ struct ResumePoint {
 
 struct ResumeAnswer {
   uint32_t timeline = 0;  ///< the server's; store it if it is another than before
-  /// Where our old timeline ended, if the timeline changed: chunks with H above it must be copied again.
+  /// Where our old timeline ended, if the timeline changed: chunks with H above it must be copied
+  /// again.
   std::optional<Lsn> switched_at;
 };
 
-/// Prepares the source before a pipeline's stages start, and cleans up after it; also asked by `check`.
-/// Owned by one thread, waits with deadlines. Holds a replication connection (a WAL sender).
+/// Prepares the source before a pipeline's stages start, and cleans up after it; also asked by
+/// `check`. Owned by one thread, waits with deadlines. Holds a replication connection (a WAL
+/// sender).
 class SourceSetup {
  public:
-  static Result<std::unique_ptr<SourceSetup>> Connect(const SourceOptions& options, Instant deadline);
+  static Result<std::unique_ptr<SourceSetup>> Connect(const SourceOptions& options,
+                                                      Instant deadline);
 
   const SystemFacts& system() const { return system_; }
   PgConnection& connection() { return *connection_; }
@@ -85,17 +88,20 @@ class SourceSetup {
   /// All tables a user could publish; partitions only through their root.
   Result<std::vector<CandidateTable>> ListCandidateTables(Instant deadline);
 
-  Result<std::optional<PublicationFacts>> FindPublication(const std::string& name, Instant deadline);
-  /// Makes sure that the publication exists and holds `tables` (empty: whatever it holds). Creates it,
-  /// or adds to one that is ours; for another's the error tells the SQL that is missing.
+  Result<std::optional<PublicationFacts>> FindPublication(const std::string& name,
+                                                          Instant deadline);
+  /// Makes sure that the publication exists and holds `tables` (empty: whatever it holds). Creates
+  /// it, or adds to one that is ours; for another's the error tells the SQL that is missing.
   Result<PublicationFacts> EnsurePublication(const std::string& name,
-                                             const std::vector<TableName>& tables, Instant deadline);
+                                             const std::vector<TableName>& tables,
+                                             Instant deadline);
   /// Only one that is ours; another's stays and that is no error.
   Status DropPublication(const std::string& name, Instant deadline);
 
   Result<std::optional<SlotFacts>> FindSlot(const std::string& name, Instant deadline);
-  /// Finds the slot or creates it. Creation waits for all transactions that write; who is waited for
-  /// is logged, and named by the error if the deadline comes first (nothing is left behind then).
+  /// Finds the slot or creates it. Creation waits for all transactions that write; who is waited
+  /// for is logged, and named by the error if the deadline comes first (nothing is left behind
+  /// then).
   Result<SlotFacts> EnsureSlot(const std::string& name, bool temporary, Instant deadline);
   /// No slot of that name is no error.
   Status DropSlot(const std::string& name, Instant deadline);

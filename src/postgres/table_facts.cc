@@ -8,7 +8,8 @@
 namespace etl {
 namespace {
 
-Status Refuse(std::string_view code, const TableFacts& facts, std::string what, std::string remedy) {
+Status Refuse(std::string_view code, const TableFacts& facts, std::string what,
+              std::string remedy) {
   return MakeError(ErrorKind::kSchema, code, facts.QualifiedName() + ": " + std::move(what),
                    std::move(remedy));
 }
@@ -32,13 +33,15 @@ Status CheckRules(const TableFacts& facts, const ColumnRules& rules) {
       const AttributeFacts* column = ByName(facts, name);
       if (column == nullptr) {
         return Refuse("ETL-S112", facts,
-                      "columns: " + std::string(verb) + " names \"" + name + "\", which is no published column",
+                      "columns: " + std::string(verb) + " names \"" + name +
+                          "\", which is no published column",
                       "correct `columns` in the configuration");
       }
       if (IsKey(facts, column->attnum)) {
-        return Refuse("ETL-S113", facts,
-                      "columns: " + std::string(verb) + " names \"" + name + "\", which is part of the key",
-                      "take it out of `columns` in the configuration");
+        return Refuse(
+            "ETL-S113", facts,
+            "columns: " + std::string(verb) + " names \"" + name + "\", which is part of the key",
+            "take it out of `columns` in the configuration");
       }
     }
   }
@@ -51,15 +54,17 @@ Status CheckNames(const TableFacts& facts, const TableSchema& schema) {
                   "rename the schema, or exclude it from `tables`");
   }
   if (schema.columns.empty()) {
-    return Refuse("ETL-S115", facts, "no column is left to copy", "exclude the table from `tables`");
+    return Refuse("ETL-S115", facts, "no column is left to copy",
+                  "exclude the table from `tables`");
   }
   std::map<std::string, std::string> seen;
   for (const Column& column : schema.columns) {
     const auto [it, fresh] = seen.emplace(FoldCase(column.name), column.name);
     if (!fresh) {
-      return Refuse("ETL-S118", facts,
-                    "columns \"" + it->second + "\" and \"" + column.name + "\" differ only in case",
-                    "rename one of them, or exclude it in `columns`");
+      return Refuse(
+          "ETL-S118", facts,
+          "columns \"" + it->second + "\" and \"" + column.name + "\" differ only in case",
+          "rename one of them, or exclude it in `columns`");
     }
   }
   return Status::OK();

@@ -5,6 +5,7 @@
 #include <map>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "postgres/type_resolver.h"
 #include "postgres/wal_position.h"
@@ -13,23 +14,39 @@ namespace etl {
 namespace {
 
 // Which result is which.
-enum ResultNumber : size_t { kBegin, kTables, kColumns, kTypes, kAttributes, kKeys, kLeaves, kEnd, kCommit };
+enum ResultNumber : size_t {
+  kBegin,
+  kTables,
+  kColumns,
+  kTypes,
+  kAttributes,
+  kKeys,
+  kLeaves,
+  kEnd,
+  kCommit
+};
 
 /// `p`: relid, list of published attributes (NULL: all that are not generated), filter.
 std::string PublishedSql(const std::string& publication, int server_version) {
   const std::string name = QuoteLiteral(publication);
   if (server_version >= 150000) {
-    return "SELECT g.relid, string_to_array(g.attrs::text, ' ')::int2[] AS attrs, pg_get_expr(g.qual, g.relid) AS filter "
-           "FROM pg_get_publication_tables(" + name + ") g";
+    return "SELECT g.relid, string_to_array(g.attrs::text, ' ')::int2[] AS attrs, "
+           "pg_get_expr(g.qual, g.relid) AS filter "
+           "FROM pg_get_publication_tables(" +
+           name + ") g";
   }
-  return "SELECT g.relid, NULL::int2[] AS attrs, NULL::text AS filter FROM pg_get_publication_tables(" + name + ") g";
+  return "SELECT g.relid, NULL::int2[] AS attrs, NULL::text AS filter FROM "
+         "pg_get_publication_tables(" +
+         name + ") g";
 }
 
-// True arrays only: a fixed type such as point has an element type, too, but is nobody's array type.
+// True arrays only: a fixed type such as point has an element type, too, but is nobody's array
+// type.
 constexpr std::string_view kTypeTree =
     "types(oid) AS (SELECT a.atttypid FROM p JOIN pg_attribute a ON a.attrelid = p.relid "
     "WHERE a.attnum > 0 AND NOT a.attisdropped UNION SELECT x.oid FROM types t "
-    "JOIN pg_type y ON y.oid = t.oid LEFT JOIN pg_type e ON e.oid = y.typelem AND e.typarray = y.oid "
+    "JOIN pg_type y ON y.oid = t.oid LEFT JOIN pg_type e ON e.oid = y.typelem AND e.typarray = "
+    "y.oid "
     "CROSS JOIN LATERAL (SELECT e.oid WHERE e.oid IS NOT NULL UNION ALL "
     "SELECT y.typbasetype WHERE y.typbasetype <> 0 UNION ALL "
     "SELECT ca.atttypid FROM pg_attribute ca WHERE y.typtype = 'c' AND ca.attrelid = y.typrelid "
@@ -111,48 +128,105 @@ LeafFacts ReadLeaf(const PgResult& rows, int i) {
   return leaf;
 }
 
+/// `published` makes the relation `p`: see PublishedSql.
+std::string FactsSql(const std::string& published, const std::string& publication) {
+  const std::string with = "WITH RECURSIVE p AS (" + published + ")";
+  std::string sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;";
+  sql += with +
+         " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, "
+         "coalesce(r.oid, 0), p.filter, "
+         "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), "
+         "row_security_active(c.oid) "
+         "FROM p JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace "
+         "LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM "
+         "pg_publication "
+         "WHERE pubname = " +
+         QuoteLiteral(publication) + ") WHERE c.relkind IN ('r', 'p') ORDER BY c.oid;";
+  // attmissingval is an array of one value; box is the one type whose array separates by
+  // semicolons.
+  sql +=
+      with +
+      " SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attndims, a.attnotnull, "
+      "CASE WHEN p.attrs IS NULL THEN a.attgenerated = '' ELSE a.attnum = ANY (p.attrs) END, "
+      "a.atthasmissing, "
+      "CASE WHEN a.atttypid = 603 THEN trim(BOTH '{}' FROM a.attmissingval::text) "
+      "ELSE (a.attmissingval::text::text[])[1] END, a.xmin, a.attcollation "
+      "FROM p JOIN pg_attribute a ON a.attrelid = p.relid AND a.attnum > 0 AND NOT a.attisdropped "
+      "ORDER BY 1, 2;";
+  sql += with + ", " + std::string(kTypeTree) +
+         " SELECT y.oid, y.typname, format_type(y.oid, NULL), y.typtype, y.typcategory, "
+         "coalesce(e.oid, 0), "
+         "y.typbasetype, y.typtypmod, y.typndims, y.typdelim FROM pg_type y "
+         "LEFT JOIN pg_type e ON e.oid = y.typelem AND e.typarray = y.oid WHERE y.oid IN (SELECT "
+         "oid FROM types);";
+  sql += with + ", " + std::string(kTypeTree) +
+         " SELECT y.oid, a.attname, a.atttypid, a.atttypmod, a.attndims FROM pg_type y JOIN "
+         "pg_attribute a "
+         "ON a.attrelid = y.typrelid WHERE y.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped "
+         "AND y.oid IN (SELECT oid FROM types) ORDER BY y.oid, a.attnum;";
+  // Indexes that find exactly one row: unique, immediate, whole, of plain columns that are not
+  // null.
+  sql += with +
+         " SELECT i.indrelid, i.indkey::text, i.indnkeyatts, i.indisprimary, i.indisreplident "
+         "FROM p JOIN pg_index i ON i.indrelid = p.relid WHERE i.indisunique AND i.indimmediate "
+         "AND i.indisvalid "
+         "AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT FROM pg_attribute a "
+         "WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - "
+         "1]) AND NOT a.attnotnull) "
+         "ORDER BY i.indrelid, i.indisprimary DESC, i.indexrelid;";
+  sql += with +
+         ", tree(root, relid) AS (SELECT relid, relid FROM p UNION ALL SELECT t.root, h.inhrelid "
+         "FROM tree t "
+         "JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'p' JOIN pg_inherits h ON h.inhparent "
+         "= t.relid) "
+         "SELECT t.root, c.oid, n.nspname, c.relname, c.relfilenode, pg_get_expr(c.relpartbound, "
+         "c.oid), c.relpages, "
+         "c.reltuples, coalesce(m.amname = 'heap', false), has_table_privilege(c.oid, 'SELECT') "
+         "FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'r' "
+         "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam ORDER "
+         "BY t.root, c.oid;";
+  sql += "SELECT " + std::string(kInsertPositionSql) + ", " + std::string(kSegmentSizeSql) + ";";
+  return sql + "COMMIT";
+}
+
+Result<TablesAnswer> AskAndWait(PgConnection& connection, const std::string& sql,
+                                Instant deadline) {
+  ETL_RETURN_IF_ERROR(connection.Send(sql));
+  std::vector<PgResult> results;
+  while (connection.busy()) {
+    ETL_ASSIGN_OR_RETURN(std::optional<PgResult> result, connection.Poll());
+    if (result) {
+      results.push_back(std::move(*result));
+      continue;
+    }
+    if (!connection.busy()) break;
+    if (SystemClock().Now() >= deadline) {
+      return MakeError(ErrorKind::kTransient, "ETL-S204",
+                       "the source's system catalog did not answer in time");
+    }
+    std::vector<pollfd> fds;
+    connection.AddPollFds(fds);
+    WaitFor(fds, deadline);
+  }
+  Result<TablesAnswer> answer = ReadTables(results);
+  // What failed leaves its transaction open.
+  if (!answer.ok()) (void)connection.Query("ROLLBACK", deadline);
+  return answer;
+}
+
 }  // namespace
 
 std::string TablesSql(const std::string& publication, int server_version) {
-  const std::string with = "WITH RECURSIVE p AS (" + PublishedSql(publication, server_version) + ")";
-  std::string sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;";
-  sql += with +
-         " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, coalesce(r.oid, 0), p.filter, "
-         "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), row_security_active(c.oid) "
-         "FROM p JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace "
-         "LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM pg_publication "
-         "WHERE pubname = " + QuoteLiteral(publication) + ") WHERE c.relkind IN ('r', 'p') ORDER BY c.oid;";
-  // attmissingval is an array of one value; box is the one type whose array separates by semicolons.
-  sql += with +
-         " SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attndims, a.attnotnull, "
-         "CASE WHEN p.attrs IS NULL THEN a.attgenerated = '' ELSE a.attnum = ANY (p.attrs) END, a.atthasmissing, "
-         "CASE WHEN a.atttypid = 603 THEN trim(BOTH '{}' FROM a.attmissingval::text) "
-         "ELSE (a.attmissingval::text::text[])[1] END, a.xmin, a.attcollation "
-         "FROM p JOIN pg_attribute a ON a.attrelid = p.relid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, 2;";
-  sql += with + ", " + std::string(kTypeTree) +
-         " SELECT y.oid, y.typname, format_type(y.oid, NULL), y.typtype, y.typcategory, coalesce(e.oid, 0), "
-         "y.typbasetype, y.typtypmod, y.typndims, y.typdelim FROM pg_type y "
-         "LEFT JOIN pg_type e ON e.oid = y.typelem AND e.typarray = y.oid WHERE y.oid IN (SELECT oid FROM types);";
-  sql += with + ", " + std::string(kTypeTree) +
-         " SELECT y.oid, a.attname, a.atttypid, a.atttypmod, a.attndims FROM pg_type y JOIN pg_attribute a "
-         "ON a.attrelid = y.typrelid WHERE y.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped "
-         "AND y.oid IN (SELECT oid FROM types) ORDER BY y.oid, a.attnum;";
-  // Indexes that find exactly one row: unique, immediate, whole, of plain columns that are not null.
-  sql += with +
-         " SELECT i.indrelid, i.indkey::text, i.indnkeyatts, i.indisprimary, i.indisreplident "
-         "FROM p JOIN pg_index i ON i.indrelid = p.relid WHERE i.indisunique AND i.indimmediate AND i.indisvalid "
-         "AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT FROM pg_attribute a "
-         "WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) AND NOT a.attnotnull) "
-         "ORDER BY i.indrelid, i.indisprimary DESC, i.indexrelid;";
-  sql += with +
-         ", tree(root, relid) AS (SELECT relid, relid FROM p UNION ALL SELECT t.root, h.inhrelid FROM tree t "
-         "JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'p' JOIN pg_inherits h ON h.inhparent = t.relid) "
-         "SELECT t.root, c.oid, n.nspname, c.relname, c.relfilenode, pg_get_expr(c.relpartbound, c.oid), c.relpages, "
-         "c.reltuples, coalesce(m.amname = 'heap', false), has_table_privilege(c.oid, 'SELECT') "
-         "FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'r' "
-         "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam ORDER BY t.root, c.oid;";
-  sql += "SELECT " + std::string(kInsertPositionSql) + ", " + std::string(kSegmentSizeSql) + ";";
-  return sql + "COMMIT";
+  return FactsSql(PublishedSql(publication, server_version), publication);
+}
+
+std::string TablesSql(const std::vector<TableId>& tables) {
+  std::vector<uint32_t> oids;
+  for (TableId table : tables) oids.push_back(table.oid);
+  return FactsSql(fmt::format("SELECT u.relid, NULL::int2[] AS attrs, NULL::text AS filter "
+                              "FROM unnest(ARRAY[{}]::oid[]) AS u(relid)",
+                              fmt::join(oids, ",")),
+                  "");
 }
 
 Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
@@ -160,7 +234,8 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
     ETL_RETURN_IF_ERROR(StatementStatus(result, "read the source's system catalog"));
   }
   if (results.size() != kCommit + 1) {
-    return MakeError(ErrorKind::kInternal, "ETL-S199", "the source's system catalog answered in part only");
+    return MakeError(ErrorKind::kInternal, "ETL-S199",
+                     "the source's system catalog answered in part only");
   }
   const TypeRows types = ReadTypes(results[kTypes], results[kAttributes]);
   std::map<uint32_t, TableFacts> tables;
@@ -194,7 +269,8 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
     if (table == nullptr || !table->key.empty()) continue;
     // Old rows carry the columns of the replica identity: another index finds nothing by them.
     const char identity = table->replica_identity;
-    const bool usable = identity == 'f' || (identity == 'd' && keys.Bool(i, 3)) || (identity == 'i' && keys.Bool(i, 4));
+    const bool usable = identity == 'f' || (identity == 'd' && keys.Bool(i, 3)) ||
+                        (identity == 'i' && keys.Bool(i, 4));
     if (!usable) continue;
     table->key = ParseNumbers(keys.Text(i, 1));
     table->key.resize(std::min(table->key.size(), static_cast<size_t>(keys.Int(i, 2))));
@@ -214,23 +290,12 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
 
 Result<TablesAnswer> LoadTables(PgConnection& connection, const std::string& publication,
                                 Instant deadline) {
-  ETL_RETURN_IF_ERROR(connection.Send(TablesSql(publication, connection.server_version())));
-  std::vector<PgResult> results;
-  while (connection.busy()) {
-    ETL_ASSIGN_OR_RETURN(std::optional<PgResult> result, connection.Poll());
-    if (result) {
-      results.push_back(std::move(*result));
-      continue;
-    }
-    if (!connection.busy()) break;
-    if (SystemClock().Now() >= deadline) {
-      return MakeError(ErrorKind::kTransient, "ETL-S204", "the source's system catalog did not answer in time");
-    }
-    std::vector<pollfd> fds;
-    connection.AddPollFds(fds);
-    WaitFor(fds, deadline);
-  }
-  return ReadTables(results);
+  return AskAndWait(connection, TablesSql(publication, connection.server_version()), deadline);
+}
+
+Result<TablesAnswer> LoadTables(PgConnection& connection, const std::vector<TableId>& tables,
+                                Instant deadline) {
+  return AskAndWait(connection, TablesSql(tables), deadline);
 }
 
 }  // namespace etl

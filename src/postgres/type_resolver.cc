@@ -17,14 +17,14 @@ struct BuiltIn {
 };
 
 constexpr BuiltIn kBuiltIns[] = {
-    {16, TypeKind::kBool},      {17, TypeKind::kBytea},       {18, TypeKind::kChar},
-    {19, TypeKind::kText},      {20, TypeKind::kInt8},        {21, TypeKind::kInt2},
-    {23, TypeKind::kInt4},      {25, TypeKind::kText},        {26, TypeKind::kOid},
-    {114, TypeKind::kJson},     {142, TypeKind::kText},       {700, TypeKind::kFloat4},
-    {701, TypeKind::kFloat8},   {1042, TypeKind::kText},      {1043, TypeKind::kText},
-    {1082, TypeKind::kDate},    {1083, TypeKind::kTime},      {1114, TypeKind::kTimestamp},
+    {16, TypeKind::kBool},          {17, TypeKind::kBytea},      {18, TypeKind::kChar},
+    {19, TypeKind::kText},          {20, TypeKind::kInt8},       {21, TypeKind::kInt2},
+    {23, TypeKind::kInt4},          {25, TypeKind::kText},       {26, TypeKind::kOid},
+    {114, TypeKind::kJson},         {142, TypeKind::kText},      {700, TypeKind::kFloat4},
+    {701, TypeKind::kFloat8},       {1042, TypeKind::kText},     {1043, TypeKind::kText},
+    {1082, TypeKind::kDate},        {1083, TypeKind::kTime},     {1114, TypeKind::kTimestamp},
     {1184, TypeKind::kTimestampTz}, {1186, TypeKind::kInterval}, {1266, TypeKind::kTimeTz},
-    {2950, TypeKind::kUuid},    {3802, TypeKind::kJsonb},
+    {2950, TypeKind::kUuid},        {3802, TypeKind::kJsonb},
 };
 constexpr uint32_t kNumeric = 1700;
 
@@ -41,7 +41,8 @@ void ResolveNumeric(ColumnType& type) {
   type.scale = static_cast<uint8_t>(scale);
 }
 
-ColumnTypePtr Resolve(const TypeRows& rows, uint32_t oid, int32_t typmod, int16_t dimensions, int depth);
+ColumnTypePtr Resolve(const TypeRows& rows, uint32_t oid, int32_t typmod, int16_t dimensions,
+                      int depth);
 
 /// Names equal but for case cannot be fields of one struct, and a struct needs a field.
 bool FitsStruct(const TypeRow& row) {
@@ -66,7 +67,8 @@ void ResolveArray(const TypeRows& rows, const TypeRow& row, int16_t dimensions, 
   type.element = std::move(element);
 }
 
-ColumnTypePtr Resolve(const TypeRows& rows, uint32_t oid, int32_t typmod, int16_t dimensions, int depth) {
+ColumnTypePtr Resolve(const TypeRows& rows, uint32_t oid, int32_t typmod, int16_t dimensions,
+                      int depth) {
   auto type = std::make_shared<ColumnType>();
   type->oid = oid;
   type->typmod = typmod;
@@ -77,7 +79,8 @@ ColumnTypePtr Resolve(const TypeRows& rows, uint32_t oid, int32_t typmod, int16_
   }
   const TypeRow& row = it->second;
   type->name = row.display;
-  if (row.kind == 'd') return Resolve(rows, row.base, row.base_typmod, row.base_dimensions, depth + 1);
+  if (row.kind == 'd')
+    return Resolve(rows, row.base, row.base_typmod, row.base_dimensions, depth + 1);
   if (oid == kNumeric) {
     ResolveNumeric(*type);
     return type;
@@ -95,9 +98,8 @@ ColumnTypePtr Resolve(const TypeRows& rows, uint32_t oid, int32_t typmod, int16_
   } else if (row.kind == 'c' && FitsStruct(row)) {
     type->kind = TypeKind::kStruct;
     for (const TypeRow::Attribute& attribute : row.attributes) {
-      type->fields.push_back(
-          {attribute.name,
-           Resolve(rows, attribute.type, attribute.typmod, attribute.dimensions, depth + 1)});
+      type->fields.push_back({attribute.name, Resolve(rows, attribute.type, attribute.typmod,
+                                                      attribute.dimensions, depth + 1)});
     }
   }
   return type;

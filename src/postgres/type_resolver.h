@@ -32,8 +32,8 @@ struct TypeRow {
 
 using TypeRows = std::map<uint32_t, TypeRow>;
 
-/// The type of a column or attribute of type `oid`, resolved recursively. Types that are not in `rows`
-/// become kServerText.
+/// The type of a column or attribute of type `oid`, resolved recursively. Types that are not in
+/// `rows` become kServerText.
 ColumnTypePtr ResolveType(const TypeRows& rows, uint32_t oid, int32_t typmod, int16_t dimensions);
 
 /// Lower case of ASCII letters; the way names are compared where case does not count.

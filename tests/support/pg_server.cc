@@ -29,7 +29,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 Status Failed(std::string what, std::string why = {}) {
-  return MakeError(ErrorKind::kInternal, ErrorParts{.code = "ETL-TEST", .what = std::move(what), .why = std::move(why)});
+  return MakeError(ErrorKind::kInternal,
+                   ErrorParts{.code = "ETL-TEST", .what = std::move(what), .why = std::move(why)});
 }
 
 std::string FindBinDirectory() {
@@ -76,10 +77,17 @@ Result<std::unique_ptr<PgServer>> PgServer::Start(const PgServerOptions& options
   if (mkdtemp(path) == nullptr) return Failed("mkdtemp failed", std::strerror(errno));
   server->directory_ = path;
   if (const passwd* user = ServerUser()) {
-    if (chown(path, user->pw_uid, user->pw_gid) != 0) return Failed("chown failed", std::strerror(errno));
+    if (chown(path, user->pw_uid, user->pw_gid) != 0)
+      return Failed("chown failed", std::strerror(errno));
   }
-  std::vector<std::string> initdb = {server->bin_ + "/initdb", "-D", server->directory_ + "/data", "-U", "postgres",
-                                     "--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256",
+  std::vector<std::string> initdb = {server->bin_ + "/initdb",
+                                     "-D",
+                                     server->directory_ + "/data",
+                                     "-U",
+                                     "postgres",
+                                     "--no-sync",
+                                     "--auth-local=trust",
+                                     "--auth-host=scram-sha-256",
                                      "--pwfile=" + server->directory_ + "/password"};
   std::ofstream(server->directory_ + "/password") << kPassword << "\n";
   if (options.initdb_arguments.empty()) {
@@ -115,10 +123,18 @@ std::string PgServer::TcpConnInfo(const std::string& database) const {
 
 Status PgServer::Launch() {
   std::vector<std::string> command = {bin_ + "/postgres", "-D", directory_ + "/data"};
-  std::vector<std::string> all = {
-      fmt::format("port={}", port_), "listen_addresses=127.0.0.1", "unix_socket_directories=" + directory_,
-      "wal_level=logical", "max_wal_senders=20", "max_replication_slots=20", "max_connections=60", "fsync=off",
-      "shared_buffers=32MB", "max_prepared_transactions=5", "log_min_messages=warning", "autovacuum=off"};
+  std::vector<std::string> all = {fmt::format("port={}", port_),
+                                  "listen_addresses=127.0.0.1",
+                                  "unix_socket_directories=" + directory_,
+                                  "wal_level=logical",
+                                  "max_wal_senders=20",
+                                  "max_replication_slots=20",
+                                  "max_connections=60",
+                                  "fsync=off",
+                                  "shared_buffers=32MB",
+                                  "max_prepared_transactions=5",
+                                  "log_min_messages=warning",
+                                  "autovacuum=off"};
   all.insert(all.end(), settings_.begin(), settings_.end());
   for (const std::string& setting : all) {
     command.push_back("-c");
@@ -189,7 +205,8 @@ Status PgServer::RunTool(const std::vector<std::string>& command) {
 
 pid_t PgServer::Spawn(const std::vector<std::string>& command) {
   std::vector<char*> arguments;
-  for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
+  for (const std::string& argument : command)
+    arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   const std::string log = directory_ + "/log";
   const passwd* user = ServerUser();
@@ -199,8 +216,10 @@ pid_t PgServer::Spawn(const std::vector<std::string>& command) {
   const pid_t pid = fork();
   if (pid != 0) return pid;
   // Only calls that are safe after fork in a process with threads.
-  if (user != nullptr && (setgroups(0, nullptr) != 0 || setgid(gid) != 0 || setuid(uid) != 0)) _exit(126);
-  // After setuid, which would clear it: the server ends at once when the test ends, also by an abort.
+  if (user != nullptr && (setgroups(0, nullptr) != 0 || setgid(gid) != 0 || setuid(uid) != 0))
+    _exit(126);
+  // After setuid, which would clear it: the server ends at once when the test ends, also by an
+  // abort.
   prctl(PR_SET_PDEATHSIG, SIGQUIT);
   if (getppid() != parent) _exit(126);
   if (chdir(directory_.c_str()) != 0) _exit(126);
@@ -219,7 +238,9 @@ pid_t PgServer::Spawn(const std::vector<std::string>& command) {
 
 pg_conn* PgServer::Admin() {
   if (admin_ != nullptr && PQstatus(admin_) != CONNECTION_OK) CloseAdmin();
-  if (admin_ == nullptr) admin_ = PQconnectdb((ConnInfo() + " client_encoding=UTF8 options='-c client_min_messages=error'").c_str());
+  if (admin_ == nullptr)
+    admin_ = PQconnectdb(
+        (ConnInfo() + " client_encoding=UTF8 options='-c client_min_messages=error'").c_str());
   return admin_;
 }
 
@@ -234,7 +255,8 @@ Result<PgRows> PgServer::Query(const std::string& sql) {
   pg_conn* connection = Admin();
   std::unique_ptr<PGresult, decltype(&PQclear)> result(PQexec(connection, sql.c_str()), &PQclear);
   const ExecStatusType state = PQresultStatus(result.get());
-  if (state != PGRES_COMMAND_OK && state != PGRES_TUPLES_OK) return Failed(sql, PQerrorMessage(connection));
+  if (state != PGRES_COMMAND_OK && state != PGRES_TUPLES_OK)
+    return Failed(sql, PQerrorMessage(connection));
   PgRows rows;
   for (int r = 0; r < PQntuples(result.get()); ++r) {
     auto& row = rows.emplace_back();

@@ -23,12 +23,12 @@ struct PgServerOptions {
   std::vector<std::string> initdb_arguments;
 };
 
-/// A throw-away PostgreSQL server in a directory of its own, for tests: logical WAL, no fsync, a Unix socket that trusts
-/// everyone and a loopback port that asks for a password (`kPassword`, role postgres). Programs come from
-/// $ETL_PG_BINDIR, else the newest /usr/lib/postgresql.
+/// A throw-away PostgreSQL server in a directory of its own, for tests: logical WAL, no fsync, a
+/// Unix socket that trusts everyone and a loopback port that asks for a password (`kPassword`, role
+/// postgres). Programs come from $ETL_PG_BINDIR, else the newest /usr/lib/postgresql.
 ///
-/// The server ends with the thread that started it, however that ends; the destructor also removes the directory.
-/// One thread.
+/// The server ends with the thread that started it, however that ends; the destructor also removes
+/// the directory. One thread.
 class PgServer {
  public:
   static constexpr const char* kPassword = "scratch-password";
@@ -51,7 +51,8 @@ class PgServer {
   /// First column of the first row; "NULL", "no row" or the error's text where there is none.
   std::string Value(const std::string& sql);
 
-  /// Ends the server: in order (falls back to Crash when a client holds it up), or at once as a crash would.
+  /// Ends the server: in order (falls back to Crash when a client holds it up), or at once as a
+  /// crash would.
   Status Stop();
   Status Crash();
   /// Starts it again on the same data, directory and port.
