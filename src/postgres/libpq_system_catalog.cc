@@ -171,7 +171,10 @@ Result<std::optional<CatalogAnswer>> LibpqSystemCatalog::Poll(Instant /*now*/) {
   return std::optional<CatalogAnswer>(std::move(answer));
 }
 
-void LibpqSystemCatalog::AddPollFds(std::vector<pollfd>& fds) { connection_->AddPollFds(fds); }
+void LibpqSystemCatalog::AddPollFds(std::vector<pollfd>& fds) {
+  // Without a question nothing is read: a connection that the server closed would wake us for ever.
+  if (!connected_ || !queue_.empty()) connection_->AddPollFds(fds);
+}
 
 std::string LibpqSystemCatalog::SqlOf(const CatalogQuery& query) const {
   return std::visit(
