@@ -131,9 +131,9 @@ TEST(TablePrinter, AlignsWideCharactersAndEscapesControl) {
   table.Add({"漢字", "1"});
   table.Add({"a\x1b[2J\nb", "12345"});
   EXPECT_EQ(table.Render(),
-            "NAME               N\n"
-            "漢字               1\n"
-            "a\\x1b[2J\\nb    12345\n");
+            "NAME             N\n"
+            "漢字             1\n"
+            "a\\x1b[2J\\nb  12345\n");
 }
 
 TEST(TablePrinter, EscapesWhatCouldTurnTextAround) {
@@ -237,19 +237,19 @@ TEST(Signals, FirstTermAsksToStopAndHangupToReload) {
   EXPECT_TRUE(interrupt.stopping());
 }
 
+void TermTwice() {
+  Interrupt interrupt;
+  const SignalWatcher watcher(interrupt);
+  kill(getpid(), SIGTERM);
+  pollfd fd{interrupt.changed().fd(), POLLIN, 0};
+  poll(&fd, 1, 5000);
+  kill(getpid(), SIGTERM);
+  poll(nullptr, 0, 5000);
+}
+
 TEST(SignalsDeathTest, SecondTermEndsAtOnce) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(
-      {
-        Interrupt interrupt;
-        const SignalWatcher watcher(interrupt);
-        kill(getpid(), SIGTERM);
-        pollfd fd{interrupt.changed().fd(), POLLIN, 0};
-        poll(&fd, 1, 5000);
-        kill(getpid(), SIGTERM);
-        poll(nullptr, 0, 5000);
-      },
-      testing::ExitedWithCode(128 + SIGTERM), "");
+  EXPECT_EXIT(TermTwice(), testing::ExitedWithCode(128 + SIGTERM), "");
 }
 
 TEST(StarterConfig, LoadsAndNeverHoldsThePassword) {
