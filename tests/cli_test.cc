@@ -69,13 +69,16 @@ class Cli : public testing::Test {
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, Slurp(out), Slurp(err)};
   }
 
-  void Write(const std::string& name, const std::string& text) const { std::ofstream(folder_ + "/" + name) << text; }
+  void Write(const std::string& name, const std::string& text) const {
+    std::ofstream(folder_ + "/" + name) << text;
+  }
   // A source that nothing listens on.
   void WriteConfig() const {
     Write("etl-stream.yaml",
           "sources: {s: {type: postgres, url: \"postgres://u@127.0.0.1:1/x\"}}\n"
           "destinations: {d: {type: duckdb, path: x.duckdb}}\n"
-          "pipelines:\n  shop: {source: s, destination: d}\n  other: {source: s, destination: d, enabled: false}\n");
+          "pipelines:\n  shop: {source: s, destination: d}\n  other: {source: s, destination: d, "
+          "enabled: false}\n");
   }
 
   std::string folder_;
@@ -89,7 +92,8 @@ TEST_F(Cli, VersionIsTextOrJson) {
 }
 
 TEST_F(Cli, HelpIsAnsweredWithoutAConfiguration) {
-  for (const std::string command : {"init", "check", "run", "sync", "status", "tap", "verify", "query", "pipeline"}) {
+  for (const std::string command :
+       {"init", "check", "run", "sync", "status", "tap", "verify", "query", "pipeline"}) {
     const Outcome help = Run({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << command;
     EXPECT_THAT(help.out, HasSubstr(command));
@@ -100,9 +104,16 @@ TEST_F(Cli, HelpIsAnsweredWithoutAConfiguration) {
 TEST_F(Cli, WrongUseIsExitTwoOnStderr) {
   WriteConfig();
   for (const std::vector<std::string>& words :
-       std::vector<std::vector<std::string>>{{}, {"nonsense"}, {"status", "--nope"}, {"sync", "shpo"}, {"verify"},
-                                             {"pipeline", "drop", "shop"}, {"pipeline", "pause", "shop", "--table", "a.b"},
-                                             {"verify", "shop", "--repair"}, {"help", "ETL-Z999"}, {"query", "shop"}}) {
+       std::vector<std::vector<std::string>>{{},
+                                             {"nonsense"},
+                                             {"status", "--nope"},
+                                             {"sync", "shpo"},
+                                             {"verify"},
+                                             {"pipeline", "drop", "shop"},
+                                             {"pipeline", "pause", "shop", "--table", "a.b"},
+                                             {"verify", "shop", "--repair"},
+                                             {"help", "ETL-Z999"},
+                                             {"query", "shop"}}) {
     const Outcome outcome = Run(words);
     EXPECT_EQ(outcome.exit_code, 2) << (words.empty() ? "" : words.back()) << outcome.err;
     EXPECT_EQ(outcome.out, "");
@@ -132,7 +143,8 @@ TEST_F(Cli, MissingConfigurationExitsSeventyEight) {
 }
 
 TEST_F(Cli, InitWritesAFileThatLoadsAndNeverOverwrites) {
-  const Outcome first = Run({"init", "--from", "postgres://u:hunter2@127.0.0.1:1/shop", "--to", "duckdb:mine.duckdb"});
+  const Outcome first = Run(
+      {"init", "--from", "postgres://u:hunter2@127.0.0.1:1/shop", "--to", "duckdb:mine.duckdb"});
   ASSERT_EQ(first.exit_code, 0) << first.err;
   const std::string text = Slurp(folder_ + "/etl-stream.yaml");
   EXPECT_THAT(text, Not(HasSubstr("hunter2")));
@@ -151,7 +163,8 @@ TEST_F(Cli, StatusHasTheContractsShape) {
   const Json status = Json::parse(outcome.out);
   ASSERT_EQ(status.at("pipelines").size(), 2u);
   for (const Json& pipeline : status.at("pipelines")) {
-    for (const char* key : {"name", "phase", "position", "source_position", "lag_bytes", "lag_seconds", "error", "tables"}) {
+    for (const char* key : {"name", "phase", "position", "source_position", "lag_bytes",
+                            "lag_seconds", "error", "tables"}) {
       EXPECT_TRUE(pipeline.contains(key)) << key;
     }
     EXPECT_EQ(pipeline.at("phase"), "stopped");
@@ -164,9 +177,11 @@ TEST_F(Cli, PauseIsNotedWithoutARunnerAndShown) {
   const Outcome outcome = Run({"pipeline", "pause", "shop", "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(Json::parse(outcome.out).at("state"), "noted");
-  EXPECT_EQ(Json::parse(Run({"status", "shop", "--json"}).out).at("pipelines")[0].at("phase"), "paused");
+  EXPECT_EQ(Json::parse(Run({"status", "shop", "--json"}).out).at("pipelines")[0].at("phase"),
+            "paused");
   EXPECT_EQ(Run({"pipeline", "start", "shop"}).exit_code, 0);
-  EXPECT_EQ(Json::parse(Run({"status", "shop", "--json"}).out).at("pipelines")[0].at("phase"), "stopped");
+  EXPECT_EQ(Json::parse(Run({"status", "shop", "--json"}).out).at("pipelines")[0].at("phase"),
+            "stopped");
 }
 
 TEST_F(Cli, ResyncAsksUnlessToldNotTo) {
@@ -185,7 +200,8 @@ TEST_F(Cli, CheckOfAnUnreachableSourceIsANegativeVerdict) {
   EXPECT_FALSE(report.at("ok"));
   EXPECT_GE(report.at("failed"), 1);
   bool found = false;
-  for (const Json& check : report.at("checks")) found = found || (check.at("severity") == "fail" && check.at("part") == "source s");
+  for (const Json& check : report.at("checks"))
+    found = found || (check.at("severity") == "fail" && check.at("part") == "source s");
   EXPECT_TRUE(found) << outcome.out;
   EXPECT_THAT(Run({"check"}).out, HasSubstr("FAIL"));
 }
@@ -201,7 +217,8 @@ TEST_F(Cli, CompletionsAreScriptsThatTheirShellsAccept) {
 }
 
 TEST_F(Cli, PlaintextSecretsNeedTheirFlagAndWarn) {
-  Write("etl-stream.yaml", "sources: {s: {type: postgres, url: postgres://h/x, password: hunter2}}\n");
+  Write("etl-stream.yaml",
+        "sources: {s: {type: postgres, url: postgres://h/x, password: hunter2}}\n");
   const Outcome refused = Run({"status"});
   EXPECT_EQ(refused.exit_code, 78);
   EXPECT_THAT(refused.err, Not(HasSubstr("hunter2")));
@@ -220,7 +237,8 @@ TEST_F(Cli, EveryErrorCodeHasItsPage) {
     const bool source = name.ends_with(".cc") || name.ends_with(".h");
     if (!source || name.ends_with("_test.cc") || name == "error_pages.cc") continue;
     const std::string text = Slurp(entry.path().string());
-    for (std::sregex_iterator at(text.begin(), text.end(), code), end; at != end; ++at) codes.insert((*at)[1].str());
+    for (std::sregex_iterator at(text.begin(), text.end(), code), end; at != end; ++at)
+      codes.insert((*at)[1].str());
   }
   EXPECT_GT(codes.size(), 20u);
   for (const std::string& each : codes) {

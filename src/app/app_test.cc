@@ -1,9 +1,9 @@
 #include <cstdio>
 #include <set>
 
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
-#include <poll.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -31,8 +31,10 @@ ParsedCommandLine Parse(std::vector<const char*> words) {
 
 TEST(CommandLine, GlobalOptionsStandBeforeOrAfterTheCommand) {
   for (const auto& words : std::vector<std::vector<const char*>>{
-           {"--config", "x.yaml", "--log-level", "debug", "--log-format", "json", "--allow-plaintext-secrets", "status", "--json"},
-           {"status", "--json", "--config", "x.yaml", "--log-level=debug", "--log-format", "json", "--allow-plaintext-secrets"}}) {
+           {"--config", "x.yaml", "--log-level", "debug", "--log-format", "json",
+            "--allow-plaintext-secrets", "status", "--json"},
+           {"status", "--json", "--config", "x.yaml", "--log-level=debug", "--log-format", "json",
+            "--allow-plaintext-secrets"}}) {
     const ParsedCommandLine parsed = Parse(words);
     ASSERT_FALSE(parsed.finished) << parsed.text;
     EXPECT_EQ(parsed.line.command, "status");
@@ -46,7 +48,8 @@ TEST(CommandLine, GlobalOptionsStandBeforeOrAfterTheCommand) {
 
 TEST(CommandLine, PositionalsReachTheirFields) {
   EXPECT_EQ(Parse({"sync", "a", "b"}).line.pipelines, (std::vector<std::string>{"a", "b"}));
-  const CommandLine pipeline = Parse({"pipeline", "resync", "shop", "--table", "public.x", "--yes"}).line;
+  const CommandLine pipeline =
+      Parse({"pipeline", "resync", "shop", "--table", "public.x", "--yes"}).line;
   EXPECT_EQ(pipeline.action, "resync");
   EXPECT_EQ(pipeline.pipeline, "shop");
   EXPECT_EQ(pipeline.table, "public.x");
@@ -85,7 +88,9 @@ TEST(CommandLine, EveryCommandHasHelp) {
 }
 
 TEST(ExitCode, FollowsTheKindOfError) {
-  const auto code = [](ErrorKind kind, std::string_view name = "ETL-X001") { return ExitCodeOf(MakeError(kind, name, "x")); };
+  const auto code = [](ErrorKind kind, std::string_view name = "ETL-X001") {
+    return ExitCodeOf(MakeError(kind, name, "x"));
+  };
   EXPECT_EQ(ExitCodeOf(Status::OK()), 0);
   EXPECT_EQ(code(ErrorKind::kNegative), 1);
   EXPECT_EQ(code(ErrorKind::kLost), 1);
@@ -100,11 +105,12 @@ TEST(ExitCode, FollowsTheKindOfError) {
 }
 
 TEST(ErrorPrinter, ShowsEachPartOnItsLineAndEscapesControl) {
-  const Status status = MakeError(ErrorKind::kLost, ErrorParts{.code = "ETL-S203",
-                                                               .what = "slot \"etl_shop\" was invalidated\x1b[31m",
-                                                               .why = "too slow",
-                                                               .safe = "all before 0/1",
-                                                               .remedy = "first line\nsecond line"});
+  const Status status =
+      MakeError(ErrorKind::kLost, ErrorParts{.code = "ETL-S203",
+                                             .what = "slot \"etl_shop\" was invalidated\x1b[31m",
+                                             .why = "too slow",
+                                             .safe = "all before 0/1",
+                                             .remedy = "first line\nsecond line"});
   EXPECT_EQ(FormatError(status),
             "error ETL-S203: slot \"etl_shop\" was invalidated\\x1b[31m\n"
             "  why    too slow\n"
@@ -137,8 +143,12 @@ TEST(TablePrinter, AlignsWideCharactersAndEscapesControl) {
 }
 
 TEST(TablePrinter, EscapesWhatCouldTurnTextAround) {
-  EXPECT_EQ(Printable("a\u202e" "b"), "a\\u202eb");
-  EXPECT_EQ(Printable("\xc2\x9b" "31m"), "\\x9b31m");
+  EXPECT_EQ(Printable("a\u202e"
+                      "b"),
+            "a\\u202eb");
+  EXPECT_EQ(Printable("\xc2\x9b"
+                      "31m"),
+            "\\x9b31m");
   EXPECT_EQ(Printable("\xff"), "\\xff");
   EXPECT_EQ(Printable("Zoë"), "Zoë");
 }
@@ -185,15 +195,17 @@ class ProgressTest : public testing::Test {
     PipelineStatus status;
     status.name = "shop";
     status.phase = PipelinePhase::kCopying;
-    status.tables.push_back({.name = "public.a", .phase = TablePhase::kCopying, .rows = rows, .rows_total = 1000});
+    status.tables.push_back(
+        {.name = "public.a", .phase = TablePhase::kCopying, .rows = rows, .rows_total = 1000});
     return status;
   }
   TestClock clock_;
 };
 
 TEST_F(ProgressTest, OffATerminalPrintsALineEveryFewSecondsWithoutControl) {
-  const std::string drawn =
-      Drawn(false, {{Duration(0), Copying(0)}, {std::chrono::seconds(1), Copying(100)}, {std::chrono::seconds(3), Copying(500)}});
+  const std::string drawn = Drawn(false, {{Duration(0), Copying(0)},
+                                          {std::chrono::seconds(1), Copying(100)},
+                                          {std::chrono::seconds(3), Copying(500)}});
   EXPECT_EQ(std::count(drawn.begin(), drawn.end(), '\n'), 2);
   EXPECT_THAT(drawn, Not(HasSubstr("\x1b")));
   EXPECT_THAT(drawn, HasSubstr("shop  copying  50%  500 of about 1,000 rows, 1 of 1 tables left"));
@@ -204,11 +216,13 @@ TEST_F(ProgressTest, AChangeOfPhaseIsToldAtOnce) {
   PipelineStatus running = Copying(1000);
   running.phase = PipelinePhase::kRunning;
   running.tables[0].phase = TablePhase::kLive;
-  EXPECT_THAT(Drawn(false, {{Duration(0), Copying(0)}, {std::chrono::milliseconds(10), running}}), HasSubstr("shop  running"));
+  EXPECT_THAT(Drawn(false, {{Duration(0), Copying(0)}, {std::chrono::milliseconds(10), running}}),
+              HasSubstr("shop  running"));
 }
 
 TEST_F(ProgressTest, OnATerminalDrawsOneLineThatFits) {
-  const std::string drawn = Drawn(true, {{Duration(0), Copying(0)}, {std::chrono::seconds(1), Copying(500)}});
+  const std::string drawn =
+      Drawn(true, {{Duration(0), Copying(0)}, {std::chrono::seconds(1), Copying(500)}});
   EXPECT_THAT(drawn, HasSubstr("[############............]"));
   EXPECT_EQ(std::count(drawn.begin(), drawn.end(), '\n'), 1);
   size_t begin = 0;
@@ -253,14 +267,17 @@ TEST(SignalsDeathTest, SecondTermEndsAtOnce) {
 }
 
 TEST(StarterConfig, LoadsAndNeverHoldsThePassword) {
-  for (const char* from : {"", "postgres://u:hunter2@db:5432/My-Shop?sslmode=require", "host=db user=u password=hunter2 dbname=x",
-                           "postgresql://h/a\"b\\c$d"}) {
-    const StarterConfig starter = MakeStarterConfig(from, "duckdb:mine \"x\" $HOME.duckdb").ValueOrDie();
+  for (const char* from :
+       {"", "postgres://u:hunter2@db:5432/My-Shop?sslmode=require",
+        "host=db user=u password=hunter2 dbname=x", "postgresql://h/a\"b\\c$d"}) {
+    const StarterConfig starter =
+        MakeStarterConfig(from, "duckdb:mine \"x\" $HOME.duckdb").ValueOrDie();
     EXPECT_THAT(starter.text, Not(HasSubstr("hunter2")));
     const LoadedConfig loaded = LoadConfigText(starter.text, "etl-stream.yaml");
     ASSERT_NE(loaded.config, nullptr) << loaded.Describe();
     EXPECT_EQ(loaded.config->destinations.begin()->second.path, "mine \"x\" $HOME.duckdb");
-    EXPECT_EQ(starter.hint.empty(), std::string_view(from).find("hunter2") == std::string_view::npos);
+    EXPECT_EQ(starter.hint.empty(),
+              std::string_view(from).find("hunter2") == std::string_view::npos);
   }
 }
 

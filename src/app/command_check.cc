@@ -13,7 +13,8 @@ using Severity = CheckFinding::Severity;
 void AddLines(std::string& out, std::string_view label, const std::string& text) {
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    out += fmt::format("             {:<4} {}\n", begin == 0 ? label : "", Printable(text.substr(begin, end - begin)));
+    out += fmt::format("             {:<4} {}\n", begin == 0 ? label : "",
+                       Printable(text.substr(begin, end - begin)));
     begin = end + 1;
   }
 }
@@ -26,7 +27,9 @@ std::string AsText(const CheckReport& report, double seconds) {
     if (!part.description.empty()) out += "   " + Printable(part.description);
     out += "\n";
     for (const CheckFinding& finding : part.findings) {
-      const char* mark = finding.severity == Severity::kOk ? "ok  " : finding.severity == Severity::kWarn ? "warn" : "FAIL";
+      const char* mark = finding.severity == Severity::kOk     ? "ok  "
+                         : finding.severity == Severity::kWarn ? "warn"
+                                                               : "FAIL";
       out += fmt::format("  {}  {:<3}  {}\n", mark, finding.id, Printable(finding.what));
       AddLines(out, "why", finding.why);
       AddLines(out, "do", finding.remedy);
@@ -34,8 +37,8 @@ std::string AsText(const CheckReport& report, double seconds) {
   }
   const int failed = report.Count(Severity::kFail);
   const int warned = report.Count(Severity::kWarn);
-  out += fmt::format("{} failed, {} {}, {} passed in {:.1f} s.", failed, warned, warned == 1 ? "warning" : "warnings",
-                     report.Count(Severity::kOk), seconds);
+  out += fmt::format("{} failed, {} {}, {} passed in {:.1f} s.", failed, warned,
+                     warned == 1 ? "warning" : "warnings", report.Count(Severity::kOk), seconds);
   if (!FixSql(report).empty()) out += "   SQL for your DBA: etl-stream check --fix-sql";
   return out + "\n";
 }
@@ -44,7 +47,8 @@ std::string AsText(const CheckReport& report, double seconds) {
 
 Result<int> CheckCommand(Session& session) {
   ETL_RETURN_IF_ERROR(session.LoadConfig());
-  ETL_ASSIGN_OR_RETURN(const std::vector<std::string> pipelines, session.Choose(session.line().pipelines));
+  ETL_ASSIGN_OR_RETURN(const std::vector<std::string> pipelines,
+                       session.Choose(session.line().pipelines));
   const Clock& clock = SystemClock();
   const Instant start = clock.Now();
   const CheckReport report = RunChecks(session.config(), pipelines, clock);

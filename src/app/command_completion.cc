@@ -9,9 +9,10 @@
 namespace etl {
 namespace {
 
-// The scripts ask the program itself for the pipelines of the configuration at hand (`completion names`), so that they are
-// always the live ones.
-constexpr std::string_view kBash = R"sh(# etl-stream completion bash > /etc/bash_completion.d/etl-stream
+// The scripts ask the program itself for the pipelines of the configuration at hand (`completion
+// names`), so that they are always the live ones.
+constexpr std::string_view kBash =
+    R"sh(# etl-stream completion bash > /etc/bash_completion.d/etl-stream
 _etl_stream() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command= word config=()
   local commands="@COMMANDS@"
@@ -67,7 +68,8 @@ _etl_stream() {
 compdef _etl_stream etl-stream
 )sh";
 
-constexpr std::string_view kFish = R"sh(# etl-stream completion fish > ~/.config/fish/completions/etl-stream.fish
+constexpr std::string_view kFish =
+    R"sh(# etl-stream completion fish > ~/.config/fish/completions/etl-stream.fish
 complete -c etl-stream -f
 complete -c etl-stream -n __fish_use_subcommand -a "@COMMANDS@"
 complete -c etl-stream -n "__fish_seen_subcommand_from check sync status tap verify query pipeline" -a "(etl-stream completion names 2>/dev/null)"
@@ -83,7 +85,8 @@ complete -c etl-stream -l help
 )sh";
 
 constexpr std::string_view kOptions =
-    "--config --log-level --log-format --allow-plaintext-secrets --json --table --yes --fix-sql --from --to --help";
+    "--config --log-level --log-format --allow-plaintext-secrets --json --table --yes --fix-sql "
+    "--from --to --help";
 
 std::string Filled(std::string_view script) {
   std::string out;

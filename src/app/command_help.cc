@@ -15,7 +15,8 @@ Result<int> HelpCommand(Session& session) {
     Print(fmt::format("{}  {}\n\n{}\n", page->code, page->title, page->text));
     return 0;
   }
-  return MakeError(ErrorKind::kUsage, "ETL-U001", fmt::format("there is no help on \"{}\"", topic), "etl-stream help");
+  return MakeError(ErrorKind::kUsage, "ETL-U001", fmt::format("there is no help on \"{}\"", topic),
+                   "etl-stream help");
 }
 
 }  // namespace etl

@@ -21,7 +21,9 @@ Status WriteNewFile(const std::string& path, std::string_view text) {
     return MakeError(ErrorKind::kUsage, "ETL-U004", fmt::format("{} exists already", path),
                      "remove it, or name another file: etl-stream --config FILE init");
   }
-  if (fd < 0) return MakeError(ErrorKind::kUsage, "ETL-U004", fmt::format("{} cannot be written: {}", path, std::strerror(errno)));
+  if (fd < 0)
+    return MakeError(ErrorKind::kUsage, "ETL-U004",
+                     fmt::format("{} cannot be written: {}", path, std::strerror(errno)));
   size_t done = 0;
   while (done < text.size()) {
     const ssize_t wrote = write(fd, text.data() + done, text.size() - done);
@@ -32,10 +34,12 @@ Status WriteNewFile(const std::string& path, std::string_view text) {
   const int reason = errno;
   if (close(fd) == 0 && done == text.size()) return Status::OK();
   unlink(path.c_str());
-  return MakeError(ErrorKind::kInternal, "ETL-U004", fmt::format("{} cannot be written: {}", path, std::strerror(reason)));
+  return MakeError(ErrorKind::kInternal, "ETL-U004",
+                   fmt::format("{} cannot be written: {}", path, std::strerror(reason)));
 }
 
-// A relative FILE means the working directory, a relative path in the configuration the folder of the configuration.
+// A relative FILE means the working directory, a relative path in the configuration the folder of
+// the configuration.
 std::string DestinationFor(const std::string& to, const std::string& config) {
   if (!to.starts_with("duckdb:") || to.size() == 7) return to;
   const std::filesystem::path folder = std::filesystem::path(config).parent_path();
@@ -50,13 +54,19 @@ std::string DestinationFor(const std::string& to, const std::string& config) {
 
 Result<int> InitCommand(Session& session) {
   const CommandLine& line = session.line();
-  ETL_ASSIGN_OR_RETURN(const StarterConfig starter, MakeStarterConfig(line.from, DestinationFor(line.to, line.config)));
+  ETL_ASSIGN_OR_RETURN(const StarterConfig starter,
+                       MakeStarterConfig(line.from, DestinationFor(line.to, line.config)));
   ETL_RETURN_IF_ERROR(WriteNewFile(line.config, starter.text));
   Print(fmt::format("{} was written\n", EscapeControl(line.config)));
   if (!starter.hint.empty()) Print(starter.hint + "\n");
-  const std::string option = line.config == "etl-stream.yaml" ? "" : fmt::format("--config {} ", EscapeControl(line.config));
+  const std::string option = line.config == "etl-stream.yaml"
+                                 ? ""
+                                 : fmt::format("--config {} ", EscapeControl(line.config));
   if (line.from.empty()) Print("edit its url, then\n");
-  Print(fmt::format("Next   etl-stream {0}check     look at both ends\n       etl-stream {0}sync      make the copy\n", option));
+  Print(
+      fmt::format("Next   etl-stream {0}check     look at both ends\n       etl-stream {0}sync     "
+                  " make the copy\n",
+                  option));
   return 0;
 }
 

@@ -36,7 +36,7 @@ struct ParsedCommandLine {
   CommandLine line;
   bool finished = false;  ///< nothing is left to do but to print `text`
   int exit_code = 0;
-  std::string text;       ///< for stdout if exit_code is 0, else for stderr
+  std::string text;  ///< for stdout if exit_code is 0, else for stderr
 };
 
 ParsedCommandLine ParseCommandLine(int argc, const char* const* argv);

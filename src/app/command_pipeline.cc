@@ -24,12 +24,19 @@ RequestKind KindOfAction(const std::string& action) {
 std::string Plan(const PipelineConfig& pipeline, RequestKind kind, const std::string& table) {
   switch (kind) {
     case RequestKind::kResync:
-      return fmt::format("{} of pipeline {} will be copied again from {} into {}; readers keep the old rows until the new ones are complete.\n",
-                         table.empty() ? "Every table" : "Table " + table, pipeline.name, pipeline.source, pipeline.destination);
+      return fmt::format(
+          "{} of pipeline {} will be copied again from {} into {}; readers keep the old rows until "
+          "the new ones are complete.\n",
+          table.empty() ? "Every table" : "Table " + table, pipeline.name, pipeline.source,
+          pipeline.destination);
     case RequestKind::kDrop:
-      return fmt::format("Pipeline {}: slot \"{}\" and (if etl-stream made it) publication \"{}\" will be removed at {}, and the\n"
-                         "bookkeeping at {}. The tables at the destination stay. It cannot be continued after that, only begun anew.\n",
-                         pipeline.name, pipeline.slot, pipeline.publication, pipeline.source, pipeline.destination);
+      return fmt::format(
+          "Pipeline {}: slot \"{}\" and (if etl-stream made it) publication \"{}\" will be removed "
+          "at {}, and the\n"
+          "bookkeeping at {}. The tables at the destination stay. It cannot be continued after "
+          "that, only begun anew.\n",
+          pipeline.name, pipeline.slot, pipeline.publication, pipeline.source,
+          pipeline.destination);
     case RequestKind::kStart:
     case RequestKind::kPause: return {};
   }
@@ -42,15 +49,19 @@ Status Confirm(Session& session, const PipelineConfig& pipeline, RequestKind kin
   PrintError(plan);
   if (session.line().yes) return Status::OK();
   if (!StdinIsTerminal()) {
-    return MakeError(ErrorKind::kUsage, "ETL-U003", fmt::format("pipeline {} asks before it acts, and there is no terminal to ask on", session.line().action),
-                     "add --yes");
+    return MakeError(
+        ErrorKind::kUsage, "ETL-U003",
+        fmt::format("pipeline {} asks before it acts, and there is no terminal to ask on",
+                    session.line().action),
+        "add --yes");
   }
   if (Ask("Go on?")) return Status::OK();
   return MakeError(ErrorKind::kNegative, "ETL-U003", "nothing was changed");
 }
 
 // What the runner made of the request; none if it has not answered in time.
-Result<std::optional<std::string>> WaitForOutcome(Catalog& catalog, const std::string& pipeline, int64_t id) {
+Result<std::optional<std::string>> WaitForOutcome(Catalog& catalog, const std::string& pipeline,
+                                                  int64_t id) {
   const Instant deadline = SystemClock().Now() + kWaitForRunner;
   while (true) {
     ETL_ASSIGN_OR_RETURN(const RequestState state, catalog.StateOf(id));
@@ -64,7 +75,9 @@ Result<std::optional<std::string>> WaitForOutcome(Catalog& catalog, const std::s
 void Report(const Session& session, std::string_view state, std::string_view text) {
   const CommandLine& line = session.line();
   if (line.json) {
-    Print(fmt::format(R"({{"pipeline":{},"action":"{}","table":{},"state":"{}"}})" "\n", JsonQuote(line.pipeline), line.action,
+    Print(fmt::format(R"({{"pipeline":{},"action":"{}","table":{},"state":"{}"}})"
+                      "\n",
+                      JsonQuote(line.pipeline), line.action,
                       line.table.empty() ? "null" : JsonQuote(line.table), state));
   } else {
     Print(fmt::format("{}\n", text));
@@ -72,20 +85,25 @@ void Report(const Session& session, std::string_view state, std::string_view tex
 }
 
 Result<int> DropNow(Session& session) {
-  ETL_ASSIGN_OR_RETURN(const std::unique_ptr<WorkContext> work, WorkContext::Make(session, {session.line().pipeline}, /*bar=*/false));
+  ETL_ASSIGN_OR_RETURN(const std::unique_ptr<WorkContext> work,
+                       WorkContext::Make(session, {session.line().pipeline}, /*bar=*/false));
   ETL_RETURN_IF_ERROR(RunDrop(work->control(), session.line().pipeline));
-  Report(session, "done", fmt::format("pipeline {} was dropped; its tables stay", session.line().pipeline));
+  Report(session, "done",
+         fmt::format("pipeline {} was dropped; its tables stay", session.line().pipeline));
   return 0;
 }
 
 Status CheckTable(const CommandLine& line, RequestKind kind) {
   if (line.table.empty()) return Status::OK();
   if (kind == RequestKind::kPause || kind == RequestKind::kDrop) {
-    return MakeError(ErrorKind::kUsage, "ETL-U001", fmt::format("pipeline {} concerns the whole pipeline, not one table", line.action),
-                     fmt::format("etl-stream pipeline {} {}", line.action, line.pipeline));
+    return MakeError(
+        ErrorKind::kUsage, "ETL-U001",
+        fmt::format("pipeline {} concerns the whole pipeline, not one table", line.action),
+        fmt::format("etl-stream pipeline {} {}", line.action, line.pipeline));
   }
   if (line.table.find('.') == std::string::npos) {
-    return MakeError(ErrorKind::kUsage, "ETL-U001", fmt::format("\"{}\" is not schema.table", line.table),
+    return MakeError(ErrorKind::kUsage, "ETL-U001",
+                     fmt::format("\"{}\" is not schema.table", line.table),
                      fmt::format("--table public.{}", line.table));
   }
   return Status::OK();
@@ -101,17 +119,24 @@ Result<int> PipelineCommand(Session& session) {
   ETL_RETURN_IF_ERROR(session.Choose({line.pipeline}).status());
   ETL_RETURN_IF_ERROR(Confirm(session, session.config().pipelines.at(line.pipeline), kind));
   ETL_RETURN_IF_ERROR(session.OpenCatalog());
-  ETL_ASSIGN_OR_RETURN(const std::optional<int64_t> runner, session.catalog().RunnerOf(line.pipeline));
+  ETL_ASSIGN_OR_RETURN(const std::optional<int64_t> runner,
+                       session.catalog().RunnerOf(line.pipeline));
   if (kind == RequestKind::kDrop && !runner.has_value()) return DropNow(session);
-  ETL_ASSIGN_OR_RETURN(const int64_t id, session.catalog().PutRequest(line.pipeline, kind, line.table));
-  ETL_RETURN_IF_ERROR(session.catalog().AddEvent(line.pipeline, "request", line.table.empty() ? line.action : line.action + " " + line.table));
+  ETL_ASSIGN_OR_RETURN(const int64_t id,
+                       session.catalog().PutRequest(line.pipeline, kind, line.table));
+  ETL_RETURN_IF_ERROR(session.catalog().AddEvent(
+      line.pipeline, "request", line.table.empty() ? line.action : line.action + " " + line.table));
   if (!runner.has_value()) {
-    Report(session, "noted", fmt::format("noted; nothing runs pipeline {} now, it will be obeyed at the next start", line.pipeline));
+    Report(session, "noted",
+           fmt::format("noted; nothing runs pipeline {} now, it will be obeyed at the next start",
+                       line.pipeline));
     return 0;
   }
-  ETL_ASSIGN_OR_RETURN(const std::optional<std::string> outcome, WaitForOutcome(session.catalog(), line.pipeline, id));
+  ETL_ASSIGN_OR_RETURN(const std::optional<std::string> outcome,
+                       WaitForOutcome(session.catalog(), line.pipeline, id));
   if (!outcome.has_value()) {
-    Report(session, "noted", fmt::format("noted; the runner of pipeline {} has not answered yet", line.pipeline));
+    Report(session, "noted",
+           fmt::format("noted; the runner of pipeline {} has not answered yet", line.pipeline));
     return 0;
   }
   if (!outcome->empty()) return MakeError(ErrorKind::kNegative, "ETL-R110", *outcome);

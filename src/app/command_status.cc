@@ -27,11 +27,14 @@ std::string AsText(const std::vector<PipelineStatus>& pipelines) {
   for (const PipelineStatus& status : pipelines) {
     if (!out.empty()) out += "\n";
     out += fmt::format("{}  {}", status.name, PipelinePhaseName(status.phase));
-    out += fmt::format("  lag {}  {}", status.lag_seconds.has_value() ? fmt::format("{:.1f} s", *status.lag_seconds) : "-",
-                       HumanBytes(status.lag_bytes));
+    out += fmt::format(
+        "  lag {}  {}",
+        status.lag_seconds.has_value() ? fmt::format("{:.1f} s", *status.lag_seconds) : "-",
+        HumanBytes(status.lag_bytes));
     out += fmt::format("  at {} of {}", status.position.valid() ? FormatLsn(status.position) : "-",
                        status.source_position.valid() ? FormatLsn(status.source_position) : "-");
-    if (status.retained_bytes >= 0) out += fmt::format("  WAL held {}", HumanBytes(status.retained_bytes));
+    if (status.retained_bytes >= 0)
+      out += fmt::format("  WAL held {}", HumanBytes(status.retained_bytes));
     if (status.at != 0) out += fmt::format("  seen {}", FormatUtc(status.at));
     out += "\n";
     if (!status.error.empty()) out += fmt::format("  error  {}\n", Printable(status.error));
@@ -39,7 +42,8 @@ std::string AsText(const std::vector<PipelineStatus>& pipelines) {
     TablePrinter table({"TABLE", "PHASE", "ROWS", "CHANGES", "ERROR"},
                        {Align::kLeft, Align::kLeft, Align::kRight, Align::kRight, Align::kLeft});
     for (const TableStatus& each : status.tables) {
-      table.Add({each.name, std::string(TablePhaseName(each.phase)), Grouped(each.rows), Grouped(each.changes), OrDash(each.error)});
+      table.Add({each.name, std::string(TablePhaseName(each.phase)), Grouped(each.rows),
+                 Grouped(each.changes), OrDash(each.error)});
     }
     out += table.Render(2, 100);
   }
@@ -69,7 +73,8 @@ Result<int> StatusCommand(Session& session) {
     return 0;
   }
   std::string json;
-  for (const PipelineStatus& status : pipelines) json += (json.empty() ? "" : ",") + StatusToJson(status);
+  for (const PipelineStatus& status : pipelines)
+    json += (json.empty() ? "" : ",") + StatusToJson(status);
   Print("{\"pipelines\":[" + json + "]}\n");
   return 0;
 }

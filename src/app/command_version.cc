@@ -9,8 +9,9 @@
 namespace etl {
 
 Result<int> VersionCommand(Session& session) {
-  Print(session.line().json ? fmt::format("{{\"name\":\"etl-stream\",\"version\":\"{}\"}}\n", ETL_VERSION)
-                            : fmt::format("etl-stream {}\n", ETL_VERSION));
+  Print(session.line().json
+            ? fmt::format("{{\"name\":\"etl-stream\",\"version\":\"{}\"}}\n", ETL_VERSION)
+            : fmt::format("etl-stream {}\n", ETL_VERSION));
   return 0;
 }
 

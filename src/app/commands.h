@@ -5,7 +5,8 @@
 
 namespace etl {
 
-// One function a command, each in a file of its own. The answer is the exit code, or the error to print.
+// One function a command, each in a file of its own. The answer is the exit code, or the error to
+// print.
 Result<int> CheckCommand(Session& session);
 Result<int> CompletionCommand(Session& session);
 Result<int> HelpCommand(Session& session);

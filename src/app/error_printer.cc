@@ -14,7 +14,9 @@ void AddPart(std::string& out, std::string_view label, const std::string& text) 
   size_t begin = 0;
   while (begin <= text.size()) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    if (end > begin) out += fmt::format("  {:<6} {}\n", begin == 0 ? label : "", EscapeControl(text.substr(begin, end - begin)));
+    if (end > begin)
+      out += fmt::format("  {:<6} {}\n", begin == 0 ? label : "",
+                         EscapeControl(text.substr(begin, end - begin)));
     begin = end + 1;
   }
 }

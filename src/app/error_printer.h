@@ -6,7 +6,8 @@
 
 namespace etl {
 
-/// An error as a person reads it: code and what, then why, safe, do, more; each part on a line of its own.
+/// An error as a person reads it: code and what, then why, safe, do, more; each part on a line of
+/// its own.
 std::string FormatError(const Status& status);
 
 }  // namespace etl

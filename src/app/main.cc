@@ -14,9 +14,10 @@ using CommandFunction = Result<int> (*)(Session&);
 
 CommandFunction FindCommand(const std::string& name) {
   constexpr std::pair<std::string_view, CommandFunction> kCommands[] = {
-      {"check", CheckCommand},   {"completion", CompletionCommand}, {"help", HelpCommand},   {"init", InitCommand},
-      {"pipeline", PipelineCommand}, {"query", QueryCommand},       {"run", RunCommand},     {"status", StatusCommand},
-      {"sync", SyncCommand},     {"tap", TapCommand},               {"verify", VerifyCommand}, {"version", VersionCommand},
+      {"check", CheckCommand}, {"completion", CompletionCommand}, {"help", HelpCommand},
+      {"init", InitCommand},   {"pipeline", PipelineCommand},     {"query", QueryCommand},
+      {"run", RunCommand},     {"status", StatusCommand},         {"sync", SyncCommand},
+      {"tap", TapCommand},     {"verify", VerifyCommand},         {"version", VersionCommand},
   };
   for (const auto& [command, function] : kCommands) {
     if (command == name) return function;

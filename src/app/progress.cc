@@ -30,7 +30,8 @@ CopySums Sums(const PipelineStatus& status) {
     if (table.phase == TablePhase::kStopped) continue;
     sums.rows += table.rows;
     // An estimate may be too small, and there is none once a table is live.
-    sums.total += std::max(table.rows, table.phase == TablePhase::kLive ? table.rows : table.rows_total);
+    sums.total +=
+        std::max(table.rows, table.phase == TablePhase::kLive ? table.rows : table.rows_total);
   }
   return sums;
 }
@@ -54,18 +55,21 @@ double CopiedShare(const PipelineStatus& status) {
 
 std::string ProgressBar(double fraction, int width) {
   const int full = static_cast<int>(std::lround(std::clamp(fraction, 0.0, 1.0) * width));
-  return "[" + std::string(static_cast<size_t>(full), '#') + std::string(static_cast<size_t>(width - full), '.') + "]";
+  return "[" + std::string(static_cast<size_t>(full), '#') +
+         std::string(static_cast<size_t>(width - full), '.') + "]";
 }
 
 std::string ProgressText(const PipelineStatus& status, double rate) {
   std::string text = std::string(PipelinePhaseName(status.phase));
   const CopySums sums = Sums(status);
   if (status.phase == PipelinePhase::kCopying) {
-    text += fmt::format("  {:.0f}%  {} of about {} rows, {} of {} tables left", CopiedShare(status) * 100, Grouped(sums.rows),
-                        Grouped(sums.total), sums.left, sums.tables);
+    text += fmt::format("  {:.0f}%  {} of about {} rows, {} of {} tables left",
+                        CopiedShare(status) * 100, Grouped(sums.rows), Grouped(sums.total),
+                        sums.left, sums.tables);
     if (rate >= 1) {
       text += fmt::format("  {}/s", Grouped(static_cast<int64_t>(rate)));
-      if (sums.total > sums.rows) text += fmt::format("  eta {}", Eta(static_cast<double>(sums.total - sums.rows) / rate));
+      if (sums.total > sums.rows)
+        text += fmt::format("  eta {}", Eta(static_cast<double>(sums.total - sums.rows) / rate));
     }
   } else {
     if (status.lag_seconds.has_value()) text += fmt::format("  lag {:.1f} s", *status.lag_seconds);
@@ -73,8 +77,9 @@ std::string ProgressText(const PipelineStatus& status, double rate) {
     text += fmt::format("  {} changes", Grouped(status.changes));
     if (rate >= 1) text += fmt::format("  {}/s", Grouped(static_cast<int64_t>(rate)));
   }
-  const auto stopped = std::count_if(status.tables.begin(), status.tables.end(),
-                                     [](const TableStatus& table) { return table.phase == TablePhase::kStopped; });
+  const auto stopped =
+      std::count_if(status.tables.begin(), status.tables.end(),
+                    [](const TableStatus& table) { return table.phase == TablePhase::kStopped; });
   if (stopped > 0) text += fmt::format("  {} tables stopped", stopped);
   if (!status.error.empty()) text += "  " + Printable(status.error);
   return text;
@@ -101,7 +106,8 @@ void Progress::Update(const PipelineStatus& status) {
   const Instant now = clock_.Now();
   Seen& seen = pipelines_[status.name];
   Measure(seen, status, now);
-  const bool news = !seen.any || seen.status.phase != status.phase || seen.status.error != status.error;
+  const bool news =
+      !seen.any || seen.status.phase != status.phase || seen.status.error != status.error;
   seen.status = status;
   if (terminal_) {
     seen.any = true;
@@ -122,7 +128,8 @@ void Progress::Draw() {
     if (!seen.any) continue;
     if (!line.empty()) line += "   ";
     line += name + "  ";
-    if (seen.status.phase == PipelinePhase::kCopying) line += ProgressBar(CopiedShare(seen.status), kBarColumns) + " ";
+    if (seen.status.phase == PipelinePhase::kCopying)
+      line += ProgressBar(CopiedShare(seen.status), kBarColumns) + " ";
     line += ProgressText(seen.status, seen.rate);
   }
   // A line that wraps could not be drawn over.

@@ -9,8 +9,8 @@
 
 namespace etl {
 
-/// Shows how pipelines get on: on a terminal one line that is drawn again, elsewhere a line every few seconds. Called from
-/// one thread at a time.
+/// Shows how pipelines get on: on a terminal one line that is drawn again, elsewhere a line every
+/// few seconds. Called from one thread at a time.
 class Progress {
  public:
   /// `terminal`: whether `out` is one; `width`: its columns.
@@ -40,7 +40,8 @@ class Progress {
   Instant drawn_{};
 };
 
-/// "copying  63%  12,100,000 of 19,200,000 rows  1,200,000/s  eta 6s" or "running  lag 0.8 s  41,200 changes/s".
+/// "copying  63%  12,100,000 of 19,200,000 rows  1,200,000/s  eta 6s" or "running  lag 0.8 s 41,200
+/// changes/s".
 std::string ProgressText(const PipelineStatus& status, double rate);
 /// A bar of `width` columns.
 std::string ProgressBar(double fraction, int width);

@@ -38,7 +38,8 @@ std::shared_ptr<const Config> Session::Reload() const {
   const LoadedConfig loaded = LoadConfigFile(line_.config, options);
   if (loaded.config == nullptr) {
     PrintError(loaded.Describe());
-    LogError("the configuration was not taken over; everything goes on as before", {{"error", ErrorLine(loaded.status())}});
+    LogError("the configuration was not taken over; everything goes on as before",
+             {{"error", ErrorLine(loaded.status())}});
   }
   return loaded.config;
 }
@@ -58,19 +59,24 @@ Result<std::vector<std::string>> Session::Choose(const std::vector<std::string>&
   if (named.empty()) {
     if (!enabled.empty()) return enabled;
     return MakeError(ErrorKind::kConfig, "ETL-C014",
-                     defined.empty() ? fmt::format("{} defines no pipeline", line_.config)
-                                     : fmt::format("every pipeline in {} has enabled: false", line_.config),
-                     defined.empty() ? "add one under pipelines" : "name the pipeline, or remove enabled: false");
+                     defined.empty()
+                         ? fmt::format("{} defines no pipeline", line_.config)
+                         : fmt::format("every pipeline in {} has enabled: false", line_.config),
+                     defined.empty() ? "add one under pipelines"
+                                     : "name the pipeline, or remove enabled: false");
   }
   std::vector<std::string> chosen;
   for (const std::string& name : named) {
     if (std::find(defined.begin(), defined.end(), name) == defined.end()) {
       const std::optional<std::string> nearest = NearestName(name, defined);
-      return MakeError(ErrorKind::kUsage, ErrorParts{.code = "ETL-U002",
-                                                     .what = fmt::format("there is no pipeline \"{}\" in {}", name, line_.config),
-                                                     .why = fmt::format("defined: {}", fmt::join(defined, ", ")),
-                                                     .safe = {},
-                                                     .remedy = nearest.has_value() ? fmt::format("did you mean {}?", *nearest) : ""});
+      return MakeError(
+          ErrorKind::kUsage,
+          ErrorParts{
+              .code = "ETL-U002",
+              .what = fmt::format("there is no pipeline \"{}\" in {}", name, line_.config),
+              .why = fmt::format("defined: {}", fmt::join(defined, ", ")),
+              .safe = {},
+              .remedy = nearest.has_value() ? fmt::format("did you mean {}?", *nearest) : ""});
     }
     if (std::find(chosen.begin(), chosen.end(), name) == chosen.end()) chosen.push_back(name);
   }

@@ -12,24 +12,28 @@
 
 namespace etl {
 
-/// What every command needs: the command line, and the configuration and catalog once asked for. Main thread only.
+/// What every command needs: the command line, and the configuration and catalog once asked for.
+/// Main thread only.
 class Session {
  public:
   explicit Session(CommandLine line) : line_(std::move(line)) {}
   const CommandLine& line() const { return line_; }
 
-  /// Reads the configuration; its problems are printed here, with their places, and the error is marked as printed.
+  /// Reads the configuration; its problems are printed here, with their places, and the error is
+  /// marked as printed.
   Status LoadConfig();
   const Config& config() const { return *config_; }
   std::shared_ptr<const Config> shared_config() const { return config_; }
-  /// Reads the configuration again and gives it if it is valid; problems are printed. Changes nothing here.
+  /// Reads the configuration again and gives it if it is valid; problems are printed. Changes
+  /// nothing here.
   std::shared_ptr<const Config> Reload() const;
 
   /// Opens the catalog, making it if need be. After LoadConfig.
   Status OpenCatalog();
   Catalog& catalog() { return *catalog_; }
 
-  /// `named`, or every enabled pipeline if none is named. Unknown ones are an error of usage that names the nearest.
+  /// `named`, or every enabled pipeline if none is named. Unknown ones are an error of usage that
+  /// names the nearest.
   Result<std::vector<std::string>> Choose(const std::vector<std::string>& named) const;
 
   /// The error was shown already; only its exit code is of interest.

@@ -9,9 +9,10 @@
 
 namespace etl {
 
-/// Turns signals into an Interrupt: the first SIGINT or SIGTERM asks to drain, the second ends the process at once, SIGHUP
-/// asks to read the configuration again. Made on the main thread before any other thread, so that all of them inherit the
-/// blocked signals and only the thread in here receives them. SIGPIPE is ignored meanwhile: a write tells.
+/// Turns signals into an Interrupt: the first SIGINT or SIGTERM asks to drain, the second ends the
+/// process at once, SIGHUP asks to read the configuration again. Made on the main thread before any
+/// other thread, so that all of them inherit the blocked signals and only the thread in here
+/// receives them. SIGPIPE is ignored meanwhile: a write tells.
 class SignalWatcher {
  public:
   explicit SignalWatcher(Interrupt& interrupt);

@@ -67,7 +67,8 @@ std::string NameFor(const std::string& conninfo) {
   std::string database;
   if (const size_t scheme = conninfo.find("://"); scheme != std::string::npos) {
     const size_t slash = conninfo.find('/', scheme + 3);
-    if (slash != std::string::npos) database = conninfo.substr(slash + 1, conninfo.find('?', slash) - slash - 1);
+    if (slash != std::string::npos)
+      database = conninfo.substr(slash + 1, conninfo.find('?', slash) - slash - 1);
   } else if (const size_t at = conninfo.find("dbname="); at != std::string::npos) {
     database = conninfo.substr(at + 7, conninfo.find(' ', at) - at - 7);
   }
@@ -83,13 +84,15 @@ std::string NameFor(const std::string& conninfo) {
 }
 
 std::string Upper(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  std::transform(text.begin(), text.end(), text.begin(), [](char c) {
+    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  });
   return text;
 }
 
 bool HasControl(const std::string& text) {
-  return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
 }
 
 }  // namespace
@@ -97,11 +100,14 @@ bool HasControl(const std::string& text) {
 Result<StarterConfig> MakeStarterConfig(const std::string& from, const std::string& to) {
   SplitConninfo source = SplitPassword(from.empty() ? "postgres://etl@localhost:5432/shop" : from);
   if (!source.error.empty() || HasControl(from)) {
-    return MakeError(ErrorKind::kUsage, "ETL-U001", fmt::format("--from: {}", source.error.empty() ? "control characters" : source.error),
-                     "etl-stream init --from postgres://user@host:5432/database");
+    return MakeError(
+        ErrorKind::kUsage, "ETL-U001",
+        fmt::format("--from: {}", source.error.empty() ? "control characters" : source.error),
+        "etl-stream init --from postgres://user@host:5432/database");
   }
   if (!to.empty() && (!to.starts_with("duckdb:") || to.size() == 7 || HasControl(to))) {
-    return MakeError(ErrorKind::kUsage, "ETL-U001", fmt::format("--to {}: this version writes to duckdb:FILE", to),
+    return MakeError(ErrorKind::kUsage, "ETL-U001",
+                     fmt::format("--to {}: this version writes to duckdb:FILE", to),
                      "etl-stream init --to duckdb:copy.duckdb");
   }
   const std::string name = NameFor(source.conninfo);
@@ -112,9 +118,11 @@ Result<StarterConfig> MakeStarterConfig(const std::string& from, const std::stri
   if (source.password.has_value()) {
     WipeString(*source.password);
     password = fmt::format("    password: {{env: {}}}\n", variable);
-    starter.hint = fmt::format("the password was not written down: export {}=… before the next command", variable);
+    starter.hint = fmt::format(
+        "the password was not written down: export {}=… before the next command", variable);
   }
-  starter.text = fmt::format(fmt::runtime(kTemplate), name, Quoted(source.conninfo), password, Quoted(path));
+  starter.text =
+      fmt::format(fmt::runtime(kTemplate), name, Quoted(source.conninfo), password, Quoted(path));
   return starter;
 }
 

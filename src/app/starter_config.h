@@ -12,8 +12,8 @@ struct StarterConfig {
   std::string hint;
 };
 
-/// `from` is a libpq URL or keyword string (a password in it is left out and becomes a reference); `to` is duckdb:FILE. Either
-/// may be empty: then an example stands there.
+/// `from` is a libpq URL or keyword string (a password in it is left out and becomes a reference);
+/// `to` is duckdb:FILE. Either may be empty: then an example stands there.
 Result<StarterConfig> MakeStarterConfig(const std::string& from, const std::string& to);
 
 }  // namespace etl

@@ -16,7 +16,10 @@ struct Decoded {
 Decoded DecodeAt(std::string_view text, size_t at) {
   const auto lead = static_cast<unsigned char>(text[at]);
   if (lead < 0x80) return {lead, 1};
-  const size_t length = lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+  const size_t length = lead >= 0xc2 && lead < 0xe0   ? 2
+                        : lead >= 0xe0 && lead < 0xf0 ? 3
+                        : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                      : 0;
   if (length == 0 || at + length > text.size()) return {};
   char32_t point = lead & (0xffu >> (length + 1));
   for (size_t i = 1; i < length; ++i) {
@@ -32,15 +35,31 @@ struct Range {
   char32_t last;
 };
 
-// Rough and independent of the locale: the blocks of combining marks, and of what terminals draw two columns wide.
-constexpr std::array<Range, 9> kZeroWidth = {{{0x300, 0x36f}, {0x483, 0x489}, {0x591, 0x5bd}, {0x610, 0x61a}, {0x64b, 0x65f},
-                                              {0x200b, 0x200f}, {0x20d0, 0x20ff}, {0xfe00, 0xfe0f}, {0xfe20, 0xfe2f}}};
-constexpr std::array<Range, 9> kWide = {{{0x1100, 0x115f}, {0x2e80, 0x303e}, {0x3041, 0xa4cf}, {0xac00, 0xd7a3}, {0xf900, 0xfaff},
-                                         {0xfe30, 0xfe6f}, {0xff00, 0xff60}, {0x1f300, 0x1faff}, {0x20000, 0x3fffd}}};
+// Rough and independent of the locale: the blocks of combining marks, and of what terminals draw
+// two columns wide.
+constexpr std::array<Range, 9> kZeroWidth = {{{0x300, 0x36f},
+                                              {0x483, 0x489},
+                                              {0x591, 0x5bd},
+                                              {0x610, 0x61a},
+                                              {0x64b, 0x65f},
+                                              {0x200b, 0x200f},
+                                              {0x20d0, 0x20ff},
+                                              {0xfe00, 0xfe0f},
+                                              {0xfe20, 0xfe2f}}};
+constexpr std::array<Range, 9> kWide = {{{0x1100, 0x115f},
+                                         {0x2e80, 0x303e},
+                                         {0x3041, 0xa4cf},
+                                         {0xac00, 0xd7a3},
+                                         {0xf900, 0xfaff},
+                                         {0xfe30, 0xfe6f},
+                                         {0xff00, 0xff60},
+                                         {0x1f300, 0x1faff},
+                                         {0x20000, 0x3fffd}}};
 
 template <size_t N>
 bool In(const std::array<Range, N>& ranges, char32_t point) {
-  return std::any_of(ranges.begin(), ranges.end(), [&](const Range& r) { return point >= r.first && point <= r.last; });
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [&](const Range& r) { return point >= r.first && point <= r.last; });
 }
 
 int WidthOf(char32_t point) { return In(kZeroWidth, point) ? 0 : In(kWide, point) ? 2 : 1; }
@@ -48,7 +67,8 @@ int WidthOf(char32_t point) { return In(kZeroWidth, point) ? 0 : In(kWide, point
 // Characters that change the direction of text could make a line read differently from what it is.
 bool IsDangerous(char32_t point) {
   return point < 0x20 || (point >= 0x7f && point < 0xa0) || (point >= 0x202a && point <= 0x202e) ||
-         (point >= 0x2066 && point <= 0x2069) || point == 0x200e || point == 0x200f || (point >= 0x2028 && point <= 0x2029);
+         (point >= 0x2066 && point <= 0x2069) || point == 0x200e || point == 0x200f ||
+         (point >= 0x2028 && point <= 0x2029);
 }
 
 }  // namespace
@@ -102,7 +122,8 @@ std::string Fitted(std::string_view text, int width) {
   return out + "…";
 }
 
-TablePrinter::TablePrinter(std::vector<std::string> titles, std::vector<Align> aligns) : aligns_(std::move(aligns)) {
+TablePrinter::TablePrinter(std::vector<std::string> titles, std::vector<Align> aligns)
+    : aligns_(std::move(aligns)) {
   aligns_.resize(titles.size(), Align::kLeft);
   Add(std::move(titles));
 }
@@ -116,7 +137,8 @@ void TablePrinter::Add(std::vector<std::string> cells) {
 std::string TablePrinter::Render(int indent, int widest) const {
   std::vector<int> widths(aligns_.size());
   for (const auto& row : rows_) {
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], std::min(DisplayWidth(row[c]), widest));
+    for (size_t c = 0; c < row.size(); ++c)
+      widths[c] = std::max(widths[c], std::min(DisplayWidth(row[c]), widest));
   }
   std::string out;
   for (const auto& row : rows_) {

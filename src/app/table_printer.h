@@ -8,10 +8,11 @@ namespace etl {
 
 /// Columns a terminal uses for `text`: wide characters count twice, combining ones not at all.
 int DisplayWidth(std::string_view text);
-/// `text` so that it can neither drive a terminal nor break a line: control characters (also C1) and bytes that are not UTF-8
-/// are escaped.
+/// `text` so that it can neither drive a terminal nor break a line: control characters (also C1)
+/// and bytes that are not UTF-8 are escaped.
 std::string Printable(std::string_view text);
-/// The first characters of `text` that fit `width` columns, with an ellipsis if something was left out.
+/// The first characters of `text` that fit `width` columns, with an ellipsis if something was left
+/// out.
 std::string Fitted(std::string_view text, int width);
 
 /// Rows of text in aligned columns. Cells are made printable.
@@ -20,7 +21,8 @@ class TablePrinter {
   enum class Align { kLeft, kRight };
   explicit TablePrinter(std::vector<std::string> titles, std::vector<Align> aligns = {});
   void Add(std::vector<std::string> cells);
-  /// Title line, rows, each line indented by `indent` spaces; a column is at most `widest` columns wide.
+  /// Title line, rows, each line indented by `indent` spaces; a column is at most `widest` columns
+  /// wide.
   std::string Render(int indent = 0, int widest = 60) const;
 
  private:

@@ -14,7 +14,9 @@ WorkContext::WorkContext(Session& session, std::vector<std::string> pipelines, b
                .interrupt = interrupt_,
                .on_status = [this](const PipelineStatus& status) { progress_.Update(status); }} {}
 
-Result<std::unique_ptr<WorkContext>> WorkContext::Make(Session& session, std::vector<std::string> pipelines, bool bar) {
+Result<std::unique_ptr<WorkContext>> WorkContext::Make(Session& session,
+                                                       std::vector<std::string> pipelines,
+                                                       bool bar) {
   ETL_RETURN_IF_ERROR(session.OpenCatalog());
   return std::unique_ptr<WorkContext>(new WorkContext(session, std::move(pipelines), bar));
 }

@@ -12,12 +12,13 @@
 
 namespace etl {
 
-/// What the commands that work on pipelines hold while they do: signals, catalog, progress. Made on the main thread, before
-/// any other thread.
+/// What the commands that work on pipelines hold while they do: signals, catalog, progress. Made on
+/// the main thread, before any other thread.
 class WorkContext {
  public:
   /// `bar`: draw a bar where stderr is a terminal.
-  static Result<std::unique_ptr<WorkContext>> Make(Session& session, std::vector<std::string> pipelines, bool bar);
+  static Result<std::unique_ptr<WorkContext>> Make(Session& session,
+                                                   std::vector<std::string> pipelines, bool bar);
   ControlContext& control() { return control_; }
   void FinishProgress() { progress_.Finish(); }
 

@@ -19,7 +19,8 @@ namespace etl {
 enum class RequestKind : uint8_t { kStart, kPause, kResync, kDrop };
 std::string_view RequestKindName(RequestKind kind);
 
-/// Something a command asked of the runner of a pipeline. Open until the runner acknowledges it, across crashes.
+/// Something a command asked of the runner of a pipeline. Open until the runner acknowledges it,
+/// across crashes.
 struct Request {
   int64_t id = 0;
   std::string pipeline;
@@ -41,16 +42,20 @@ struct Event {
   std::string text;
 };
 
-/// Where commands and runners meet: what was asked for, what was last seen, events. Safe from any thread; several processes use
-/// one file. Small and slow on purpose: nothing on the data path calls it.
+/// Where commands and runners meet: what was asked for, what was last seen, events. Safe from any
+/// thread; several processes use one file. Small and slow on purpose: nothing on the data path
+/// calls it.
 class Catalog {
  public:
-  /// Opens the file, makes it (mode 0600) or migrates it. A newer version's file is refused (kConfig, ETL-C050), a foreign one
-  /// too (ETL-C052); a damaged one is renamed to `<path>.damaged` and replaced.
+  /// Opens the file, makes it (mode 0600) or migrates it. A newer version's file is refused
+  /// (kConfig, ETL-C050), a foreign one too (ETL-C052); a damaged one is renamed to
+  /// `<path>.damaged` and replaced.
   static Result<std::unique_ptr<Catalog>> Open(const std::string& path, const Clock& clock);
 
-  /// Leaves a request and gives its id. kStart and kPause of a whole pipeline also change what Paused answers, at once.
-  Result<int64_t> PutRequest(std::string_view pipeline, RequestKind kind, std::string_view table = {});
+  /// Leaves a request and gives its id. kStart and kPause of a whole pipeline also change what
+  /// Paused answers, at once.
+  Result<int64_t> PutRequest(std::string_view pipeline, RequestKind kind,
+                             std::string_view table = {});
   /// The open requests of a pipeline, oldest first. They stay open until acknowledged.
   Result<std::vector<Request>> TakeRequests(std::string_view pipeline);
   Status Acknowledge(int64_t id, std::string_view outcome = {});
@@ -81,7 +86,9 @@ class Catalog {
   Status OpenFile();
   Status Prepare();
   Status SetAside(const Status& why);
-  std::string LockPath(const std::string& pipeline) const { return path_ + "." + pipeline + ".lock"; }
+  std::string LockPath(const std::string& pipeline) const {
+    return path_ + "." + pipeline + ".lock";
+  }
 
   const std::string path_;
   const Clock& clock_;

@@ -24,8 +24,9 @@ class CatalogTest : public testing::Test {
     path_ = folder_ + "/etl-stream.db";
   }
   void TearDown() override {
-    for (const char* name : {"etl-stream.db", "etl-stream.db-wal", "etl-stream.db-shm", "etl-stream.db.damaged",
-                             "etl-stream.db.damaged-wal", "etl-stream.db.damaged-shm", "etl-stream.db.shop.lock"}) {
+    for (const char* name :
+         {"etl-stream.db", "etl-stream.db-wal", "etl-stream.db-shm", "etl-stream.db.damaged",
+          "etl-stream.db.damaged-wal", "etl-stream.db.damaged-shm", "etl-stream.db.shop.lock"}) {
       unlink((folder_ + "/" + name).c_str());
     }
     rmdir(folder_.c_str());
@@ -57,7 +58,8 @@ TEST_F(CatalogTest, IsReadableByItsOwnerOnly) {
 }
 
 TEST_F(CatalogTest, RequestsStayOpenUntilAcknowledgedAcrossProcesses) {
-  const int64_t first = Open()->PutRequest("shop", RequestKind::kResync, "public.orders").ValueOrDie();
+  const int64_t first =
+      Open()->PutRequest("shop", RequestKind::kResync, "public.orders").ValueOrDie();
   const auto catalog = Open();
   const int64_t second = catalog->PutRequest("shop", RequestKind::kDrop).ValueOrDie();
   ASSERT_TRUE(catalog->PutRequest("other", RequestKind::kDrop).ok());
@@ -93,7 +95,11 @@ TEST_F(CatalogTest, StatusComesBackAsItWasWritten) {
   status.name = "shop";
   status.phase = PipelinePhase::kRunning;
   status.position = Lsn{0x16B3748};
-  status.tables.push_back({.name = "public.orders", .phase = TablePhase::kLive, .rows = 3, .changes = 4, .error = "x\ny"});
+  status.tables.push_back({.name = "public.orders",
+                           .phase = TablePhase::kLive,
+                           .rows = 3,
+                           .changes = 4,
+                           .error = "x\ny"});
   ASSERT_TRUE(catalog->PutStatus(status).ok());
   status.lag_bytes = 12;
   ASSERT_TRUE(catalog->PutStatus(status).ok());
@@ -118,7 +124,8 @@ TEST_F(CatalogTest, ForgetLeavesEventsOnly) {
 
 TEST_F(CatalogTest, EventsAreBoundedAndNewestFirst) {
   const auto catalog = Open();
-  for (int i = 0; i < 1010; ++i) ASSERT_TRUE(catalog->AddEvent("shop", "n", std::to_string(i)).ok());
+  for (int i = 0; i < 1010; ++i)
+    ASSERT_TRUE(catalog->AddEvent("shop", "n", std::to_string(i)).ok());
   ASSERT_TRUE(catalog->AddEvent("other", "n", "x").ok());
   const std::vector<Event> events = catalog->Events("shop", 5000).ValueOrDie();
   EXPECT_EQ(events.size(), 1000u);
@@ -134,7 +141,8 @@ TEST_F(CatalogTest, NewerVersionIsRefusedAndUntouched) {
 }
 
 TEST_F(CatalogTest, ForeignFilesAreRefused) {
-  std::ofstream(path_) << "this is no database, but it is somebody's file, and long enough to look at";
+  std::ofstream(path_)
+      << "this is no database, but it is somebody's file, and long enough to look at";
   EXPECT_EQ(PartsOf(OpenError()).code, "ETL-C052");
   unlink(path_.c_str());
   std::ofstream(path_).flush();

@@ -26,20 +26,24 @@ int64_t PidIn(int fd) {
 }
 
 Status LockFileError(const std::string& path) {
-  return MakeError(ErrorKind::kConfig, ErrorParts{.code = "ETL-C051",
-                                                  .what = fmt::format("the lock file {} cannot be used", path),
-                                                  .why = std::strerror(errno),
-                                                  .safe = {},
-                                                  .remedy = "let `catalog` name a file in a folder that may be written to"});
+  return MakeError(
+      ErrorKind::kConfig,
+      ErrorParts{.code = "ETL-C051",
+                 .what = fmt::format("the lock file {} cannot be used", path),
+                 .why = std::strerror(errno),
+                 .safe = {},
+                 .remedy = "let `catalog` name a file in a folder that may be written to"});
 }
 
 }  // namespace
 
-Result<std::unique_ptr<RunnerLock>> RunnerLock::TryAcquire(const std::string& path, const std::string& pipeline) {
+Result<std::unique_ptr<RunnerLock>> RunnerLock::TryAcquire(const std::string& path,
+                                                           const std::string& pipeline) {
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return LockFileError(path);
-  // An open file description lock belongs to this descriptor, not to the process: two holders inside one process exclude each
-  // other too, and closing another descriptor of the file does not let go of it.
+  // An open file description lock belongs to this descriptor, not to the process: two holders
+  // inside one process exclude each other too, and closing another descriptor of the file does not
+  // let go of it.
   struct flock lock = WholeFile(F_WRLCK);
   if (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
     const bool held = errno == EAGAIN || errno == EACCES;
@@ -48,7 +52,8 @@ Result<std::unique_ptr<RunnerLock>> RunnerLock::TryAcquire(const std::string& pa
     close(fd);
     if (!held) return failed;
     return MakeError(ErrorKind::kBusy, "ETL-R104",
-                     fmt::format("pipeline {} is run by another process{}", pipeline, pid > 0 ? fmt::format(" (pid {})", pid) : ""),
+                     fmt::format("pipeline {} is run by another process{}", pipeline,
+                                 pid > 0 ? fmt::format(" (pid {})", pid) : ""),
                      "end that process, or try again later");
   }
   const std::string pid = fmt::format("{}\n", getpid());

@@ -8,12 +8,14 @@
 
 namespace etl {
 
-/// The right to run one pipeline: a lock on a file beside the catalog, held while this object lives. The kernel lets go of it
-/// when the process ends in any way, so a killed runner never blocks its successor. The file itself stays.
+/// The right to run one pipeline: a lock on a file beside the catalog, held while this object
+/// lives. The kernel lets go of it when the process ends in any way, so a killed runner never
+/// blocks its successor. The file itself stays.
 class RunnerLock {
  public:
   /// kBusy (ETL-R104, naming the holder's pid) if somebody has it.
-  static Result<std::unique_ptr<RunnerLock>> TryAcquire(const std::string& path, const std::string& pipeline);
+  static Result<std::unique_ptr<RunnerLock>> TryAcquire(const std::string& path,
+                                                        const std::string& pipeline);
   /// The pid of the holder, without disturbing it; none if nobody holds the lock.
   static Result<std::optional<int64_t>> HolderOf(const std::string& path);
   ~RunnerLock();

@@ -26,7 +26,8 @@ int64_t SqliteFile::Rows::Int(int column) const { return sqlite3_column_int64(st
 std::string SqliteFile::Rows::Text(int column) const {
   const unsigned char* text = sqlite3_column_text(statement_, column);
   if (text == nullptr) return {};
-  return {reinterpret_cast<const char*>(text), static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
+  return {reinterpret_cast<const char*>(text),
+          static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
 }
 
 SqliteFile::~SqliteFile() { Close(); }
@@ -38,7 +39,8 @@ void SqliteFile::Close() {
 
 Status SqliteFile::Open(const std::string& path) {
   path_ = path;
-  const int code = sqlite3_open_v2(path.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int code =
+      sqlite3_open_v2(path.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
   if (code != SQLITE_OK) return Error(code);
   sqlite3_extended_result_codes(db_, 1);
   sqlite3_busy_timeout(db_, kBusyMillis);
@@ -59,7 +61,8 @@ Result<SqliteFile::Rows> SqliteFile::Query(const char* sql, std::initializer_lis
     } else {
       // An empty view may have no address, which SQLite would take for NULL.
       const std::string_view text = std::get<std::string_view>(value);
-      bound = sqlite3_bind_text64(statement, index, text.empty() ? "" : text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
+      bound = sqlite3_bind_text64(statement, index, text.empty() ? "" : text.data(), text.size(),
+                                  SQLITE_TRANSIENT, SQLITE_UTF8);
     }
     if (bound != SQLITE_OK) return Error(bound);
   }
@@ -118,7 +121,8 @@ Status SqliteFile::Error(int code) const {
       return MakeError(ErrorKind::kConfig, std::move(parts));
     default:
       parts.code = "ETL-X001";
-      parts.what = fmt::format("the catalog {} answered with an unexpected error ({})", path_, code);
+      parts.what =
+          fmt::format("the catalog {} answered with an unexpected error ({})", path_, code);
       parts.remedy = "this is a bug: please report it with the log";
       return MakeError(ErrorKind::kInternal, std::move(parts));
   }

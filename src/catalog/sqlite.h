@@ -13,7 +13,8 @@ struct sqlite3_stmt;
 
 namespace etl {
 
-/// One connection to an SQLite file. Statements are parameterised; nothing is ever spliced into SQL.
+/// One connection to an SQLite file. Statements are parameterised; nothing is ever spliced into
+/// SQL.
 class SqliteFile {
  public:
   using Value = std::variant<int64_t, std::string_view>;
@@ -23,7 +24,9 @@ class SqliteFile {
    public:
     Rows(SqliteFile& file, sqlite3_stmt* statement) : file_(file), statement_(statement) {}
     ~Rows();
-    Rows(Rows&& other) noexcept : file_(other.file_), statement_(other.statement_) { other.statement_ = nullptr; }
+    Rows(Rows&& other) noexcept : file_(other.file_), statement_(other.statement_) {
+      other.statement_ = nullptr;
+    }
     Rows(const Rows&) = delete;
     Rows& operator=(const Rows&) = delete;
     /// Moves to the next row; false at the end.

@@ -44,7 +44,8 @@ pipelines:
     enabled: false
 )";
 
-constexpr std::string_view kSmall = R"(sources: {s: {type: postgres, url: "host=localhost dbname=x"}}
+constexpr std::string_view kSmall =
+    R"(sources: {s: {type: postgres, url: "host=localhost dbname=x"}}
 destinations: {d: {type: duckdb, path: x.duckdb}}
 pipelines: {p: {source: s, destination: d}}
 )";
@@ -74,8 +75,9 @@ std::string WithPipelineLine(std::string_view line) {
 }
 
 std::string OnlyCode(const LoadedConfig& loaded) {
-  return loaded.problems.size() == 1 ? loaded.problems[0].code
-                                     : std::to_string(loaded.problems.size()) + " problems:\n" + loaded.Describe();
+  return loaded.problems.size() == 1
+             ? loaded.problems[0].code
+             : std::to_string(loaded.problems.size()) + " problems:\n" + loaded.Describe();
 }
 
 TEST(Config, EveryKeyOfTheContractReachesItsField) {
@@ -145,7 +147,8 @@ TEST(Config, UnknownFieldIsShownWithPlaceCaretAndNearestName) {
             "  --> conf/etl.yaml:7:5\n"
             "7 |     bacth: { max_rows: 50000 }\n"
             "  |     ^^^^^ did you mean \"batch\"?\n"
-            "  allowed here: batch, columns, destination, enabled, hash_key, mode, on_unrepresentable, publication, retry, "
+            "  allowed here: batch, columns, destination, enabled, hash_key, mode, "
+            "on_unrepresentable, publication, retry, "
             "slot, snapshot, source, tables, wal_budget\n");
   EXPECT_EQ(KindOf(loaded.status()), ErrorKind::kConfig);
   EXPECT_EQ(PartsOf(loaded.status()).code, "ETL-C011");
@@ -163,8 +166,9 @@ TEST(Config, AllProblemsComeAtOnceInTheOrderOfTheFile) {
       "pipelines: {p: {source: nope, destination: d, enabled: yes}}\n");
   std::vector<std::string> codes;
   for (const ConfigProblem& problem : loaded.problems) codes.push_back(problem.code);
-  EXPECT_EQ(codes, (std::vector<std::string>{"ETL-C013", "ETL-C012", "ETL-C011", "ETL-C013", "ETL-C014", "ETL-C013",
-                                             "ETL-C030", "ETL-C030", "ETL-C012"}))
+  EXPECT_EQ(codes,
+            (std::vector<std::string>{"ETL-C013", "ETL-C012", "ETL-C011", "ETL-C013", "ETL-C014",
+                                      "ETL-C013", "ETL-C030", "ETL-C030", "ETL-C012"}))
       << loaded.Describe();
 }
 
@@ -198,7 +202,8 @@ TEST(Config, WhatYamlOffersBeyondPlainDataIsRefused) {
     const LoadedConfig loaded = Load(text);
     EXPECT_EQ(loaded.config, nullptr) << text;
     bool refused = false;
-    for (const ConfigProblem& problem : loaded.problems) refused = refused || problem.code == "ETL-C001";
+    for (const ConfigProblem& problem : loaded.problems)
+      refused = refused || problem.code == "ETL-C001";
     EXPECT_TRUE(refused) << text << loaded.Describe();
   }
 }
@@ -241,27 +246,31 @@ TEST_P(PipelineLine, IsRefused) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Config, PipelineLine,
-    testing::Values(BadLine{"enabled: yes", "ETL-C012"}, BadLine{"enabled: True", "ETL-C012"},
-                    BadLine{"enabled: \"true\"", "ETL-C012"}, BadLine{"enabled:", "ETL-C012"},
-                    BadLine{"enabled: {a: b}", "ETL-C012"}, BadLine{"batch: {max_rows: 0}", "ETL-C013"},
-                    BadLine{"batch: {max_rows: -1}", "ETL-C013"}, BadLine{"batch: {max_rows: 1e3}", "ETL-C012"},
-                    BadLine{"batch: {max_rows: 99999999999999999999}", "ETL-C013"},
-                    BadLine{"batch: {max_rows: \"10\"}", "ETL-C012"}, BadLine{"batch: {max_bytes: 16MB}", "ETL-C012"},
-                    BadLine{"batch: {max_bytes: 16}", "ETL-C012"}, BadLine{"batch: {max_delay: 5}", "ETL-C012"},
-                    BadLine{"batch: {max_delay: [5s]}", "ETL-C012"}, BadLine{"batch: {max_delay: 2d}", "ETL-C013"},
-                    BadLine{"batch: 5", "ETL-C012"}, BadLine{"mode: mirrored", "ETL-C013"},
-                    BadLine{"on_unrepresentable: ignore", "ETL-C013"}, BadLine{"tables: public.orders", "ETL-C012"},
-                    BadLine{"tables: []", "ETL-C013"}, BadLine{"tables: [orders]", "ETL-C013"},
-                    BadLine{"tables: [\"!public.x\"]", "ETL-C013"}, BadLine{"tables: [\"a.b\", \"a.b\"]", "ETL-C013"},
-                    BadLine{"tables: [[a.b]]", "ETL-C012"}, BadLine{"slot: Shop", "ETL-C013"},
-                    BadLine{"slot: \"\"", "ETL-C013"}, BadLine{"snapshot: {enabled: false}", "ETL-C013"},
-                    BadLine{"snapshot: {parallelism: 0}", "ETL-C013"}, BadLine{"wal_budget: 10GiB", "ETL-C040"},
-                    BadLine{"columns: {users: {exclude: [a]}}", "ETL-C013"},
-                    BadLine{"columns: {public.users: {excluded: [a]}}", "ETL-C011"},
-                    BadLine{"columns: {public.users: {hash: [a]}}", "ETL-C014"},
-                    BadLine{"hash_key: hunter2", "ETL-C021"}, BadLine{"hash_key: {}", "ETL-C012"},
-                    BadLine{"hash_key: {env: A, file: b}", "ETL-C012"}, BadLine{"hash_key: {env: \"a b\"}", "ETL-C013"},
-                    BadLine{"publication: ${NOT_SET}", "ETL-C020"}, BadLine{"publication: a${B", "ETL-C020"}));
+    testing::Values(
+        BadLine{"enabled: yes", "ETL-C012"}, BadLine{"enabled: True", "ETL-C012"},
+        BadLine{"enabled: \"true\"", "ETL-C012"}, BadLine{"enabled:", "ETL-C012"},
+        BadLine{"enabled: {a: b}", "ETL-C012"}, BadLine{"batch: {max_rows: 0}", "ETL-C013"},
+        BadLine{"batch: {max_rows: -1}", "ETL-C013"}, BadLine{"batch: {max_rows: 1e3}", "ETL-C012"},
+        BadLine{"batch: {max_rows: 99999999999999999999}", "ETL-C013"},
+        BadLine{"batch: {max_rows: \"10\"}", "ETL-C012"},
+        BadLine{"batch: {max_bytes: 16MB}", "ETL-C012"},
+        BadLine{"batch: {max_bytes: 16}", "ETL-C012"}, BadLine{"batch: {max_delay: 5}", "ETL-C012"},
+        BadLine{"batch: {max_delay: [5s]}", "ETL-C012"},
+        BadLine{"batch: {max_delay: 2d}", "ETL-C013"}, BadLine{"batch: 5", "ETL-C012"},
+        BadLine{"mode: mirrored", "ETL-C013"}, BadLine{"on_unrepresentable: ignore", "ETL-C013"},
+        BadLine{"tables: public.orders", "ETL-C012"}, BadLine{"tables: []", "ETL-C013"},
+        BadLine{"tables: [orders]", "ETL-C013"}, BadLine{"tables: [\"!public.x\"]", "ETL-C013"},
+        BadLine{"tables: [\"a.b\", \"a.b\"]", "ETL-C013"}, BadLine{"tables: [[a.b]]", "ETL-C012"},
+        BadLine{"slot: Shop", "ETL-C013"}, BadLine{"slot: \"\"", "ETL-C013"},
+        BadLine{"snapshot: {enabled: false}", "ETL-C013"},
+        BadLine{"snapshot: {parallelism: 0}", "ETL-C013"}, BadLine{"wal_budget: 10GiB", "ETL-C040"},
+        BadLine{"columns: {users: {exclude: [a]}}", "ETL-C013"},
+        BadLine{"columns: {public.users: {excluded: [a]}}", "ETL-C011"},
+        BadLine{"columns: {public.users: {hash: [a]}}", "ETL-C014"},
+        BadLine{"hash_key: hunter2", "ETL-C021"}, BadLine{"hash_key: {}", "ETL-C012"},
+        BadLine{"hash_key: {env: A, file: b}", "ETL-C012"},
+        BadLine{"hash_key: {env: \"a b\"}", "ETL-C013"},
+        BadLine{"publication: ${NOT_SET}", "ETL-C020"}, BadLine{"publication: a${B", "ETL-C020"}));
 
 TEST(Config, BothExcludedAndHashedIsRefused) {
   EXPECT_EQ(OnlyCode(Load(WithPipelineLine(
@@ -289,7 +298,8 @@ TEST(Config, ListenOffIsAlwaysValid) { EXPECT_NE(Load("server: {listen: off}\n")
 
 TEST(Config, DanglingReferenceNamesTheNearest) {
   const LoadedConfig loaded = Load(
-      "sources: {shop: {type: postgres, url: postgres://h/x}}\ndestinations: {lake: {type: duckdb, path: x}}\n"
+      "sources: {shop: {type: postgres, url: postgres://h/x}}\ndestinations: {lake: {type: duckdb, "
+      "path: x}}\n"
       "pipelines: {p: {source: shpo, destination: lake}}\n");
   EXPECT_EQ(OnlyCode(loaded), "ETL-C030");
   EXPECT_THAT(loaded.Describe(), HasSubstr("did you mean \"shop\"?"));
@@ -299,45 +309,54 @@ TEST(Config, TwoPipelinesMayNotShareASlotNorTwoDestinationsAFile) {
   const LoadedConfig loaded = Load(
       "sources: {s: {type: postgres, url: postgres://h/x}}\n"
       "destinations: {d: {type: duckdb, path: x}, e: {type: duckdb, path: ./x}}\n"
-      "pipelines:\n  p: {source: s, destination: d}\n  q: {source: s, destination: d, slot: etl_p}\n");
+      "pipelines:\n  p: {source: s, destination: d}\n  q: {source: s, destination: d, slot: "
+      "etl_p}\n");
   ASSERT_EQ(loaded.problems.size(), 2u) << loaded.Describe();
   EXPECT_THAT(loaded.Describe(), HasSubstr("same file"));
   EXPECT_THAT(loaded.Describe(), HasSubstr("same slot"));
 }
 
 TEST(Config, NamesFollowThePattern) {
-  for (const char* bad : {"Shop", "1shop", "_x", "a-b", "ä", "a234567890123456789012345678901234567890123456789"}) {
+  for (const char* bad :
+       {"Shop", "1shop", "_x", "a-b", "ä", "a234567890123456789012345678901234567890123456789"}) {
     const LoadedConfig loaded =
         Load(std::string("destinations: {\"") + bad + "\": {type: duckdb, path: x}}\n");
     EXPECT_EQ(OnlyCode(loaded), "ETL-C013") << bad;
   }
-  EXPECT_NE(Load("destinations: {a23456789012345678901234567890123456789012345678: {type: duckdb, path: x}}\n").config, nullptr);
+  EXPECT_NE(Load("destinations: {a23456789012345678901234567890123456789012345678: {type: duckdb, "
+                 "path: x}}\n")
+                .config,
+            nullptr);
 }
 
 TEST(Config, VariablesAreReplacedPerValueAndNeverInKeys) {
   const LoadedConfig number = Load(WithPipelineLine("batch:\n      max_rows: ${ROWS}"));
   ASSERT_NE(number.config, nullptr) << number.Describe();
   EXPECT_EQ(number.config->pipelines.at("p").batch_max_rows, 77);
-  const LoadedConfig text = Load(WithPipelineLine("publication: a$$b_${ROWS}_${NO:-d}_${EMPTY:-e}$"));
+  const LoadedConfig text =
+      Load(WithPipelineLine("publication: a$$b_${ROWS}_${NO:-d}_${EMPTY:-e}$"));
   ASSERT_NE(text.config, nullptr) << text.Describe();
   EXPECT_EQ(text.config->pipelines.at("p").publication, "a$b_77_d_e$");
   EXPECT_EQ(OnlyCode(Load(WithPipelineLine("${ROWS}: 1"))), "ETL-C011");
 }
 
 TEST(Config, PasswordInsideAUrlIsRefusedAndNeverShown) {
-  for (const char* url : {"postgres://u:hunter2@h/x", "postgresql://u@h/x?sslmode=require&password=hunter2",
-                          "host=h password=hunter2 dbname=x", "\"host=h password = 'hunter2'\"",
-                          "postgres://u:${X:-hunter2}@h/x"}) {
-    const LoadedConfig loaded = Load(std::string("sources:\n  s:\n    type: postgres\n    url: ") + url + "\n");
+  for (const char* url :
+       {"postgres://u:hunter2@h/x", "postgresql://u@h/x?sslmode=require&password=hunter2",
+        "host=h password=hunter2 dbname=x", "\"host=h password = 'hunter2'\"",
+        "postgres://u:${X:-hunter2}@h/x"}) {
+    const LoadedConfig loaded =
+        Load(std::string("sources:\n  s:\n    type: postgres\n    url: ") + url + "\n");
     EXPECT_EQ(OnlyCode(loaded), "ETL-C021") << url;
     EXPECT_THAT(loaded.Describe(), Not(HasSubstr("hunter2"))) << loaded.Describe();
   }
 }
 
 TEST(Config, SecretsNeverShowInExcerptsOfOtherErrors) {
-  for (const char* line : {"pasword: hunter2", "hash_key: hunter2", "hashkey: 'hunter2'", "\"passwd\": \"hunter2\"",
-                           "url: postgres://u:hunter2@h/x", "dsn: \"host=h password=hunter2\"", "api_token: hunter2",
-                           "x: {password: hunter2}"}) {
+  for (const char* line :
+       {"pasword: hunter2", "hash_key: hunter2", "hashkey: 'hunter2'", "\"passwd\": \"hunter2\"",
+        "url: postgres://u:hunter2@h/x", "dsn: \"host=h password=hunter2\"", "api_token: hunter2",
+        "x: {password: hunter2}"}) {
     const LoadedConfig loaded = Load(WithPipelineLine(line));
     EXPECT_EQ(loaded.config, nullptr);
     EXPECT_THAT(loaded.Describe(), Not(HasSubstr("hunter2"))) << loaded.Describe();
@@ -345,7 +364,8 @@ TEST(Config, SecretsNeverShowInExcerptsOfOtherErrors) {
 }
 
 TEST(Config, PlaintextSecretsAreAllowedOnlyOnRequestAndWarnedAbout) {
-  const std::string text = "sources:\n  s:\n    type: postgres\n    url: postgres://u:hunter2@h/x\n";
+  const std::string text =
+      "sources:\n  s:\n    type: postgres\n    url: postgres://u:hunter2@h/x\n";
   const LoadedConfig loaded = Load(text, /*allow_plaintext=*/true);
   ASSERT_NE(loaded.config, nullptr) << loaded.Describe();
   EXPECT_EQ(loaded.warnings.size(), 1u);
@@ -362,7 +382,9 @@ TEST(Config, UrlThatComesWholeFromTheEnvironmentGivesUpItsPassword) {
 
 TEST(Config, UrlMustBeAUrlOrKeywords) {
   for (const char* url : {"mysql://h/x", "localhost", "host='x", "=x"}) {
-    EXPECT_EQ(OnlyCode(Load(std::string("sources: {s: {type: postgres, url: \"") + url + "\"}}\n")), "ETL-C012") << url;
+    EXPECT_EQ(OnlyCode(Load(std::string("sources: {s: {type: postgres, url: \"") + url + "\"}}\n")),
+              "ETL-C012")
+        << url;
   }
 }
 

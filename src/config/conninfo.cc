@@ -62,7 +62,9 @@ SplitConninfo SplitUrl(std::string_view url) {
   return out;
 }
 
-bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v'; }
+bool IsSpace(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v';
+}
 
 // One `key = value` of a keyword string, as libpq's conninfo_parse reads it.
 SplitConninfo SplitKeywords(std::string_view text) {
@@ -108,7 +110,8 @@ SplitConninfo SplitKeywords(std::string_view text) {
 }  // namespace
 
 SplitConninfo SplitPassword(std::string_view conninfo) {
-  if (conninfo.starts_with("postgres://") || conninfo.starts_with("postgresql://")) return SplitUrl(conninfo);
+  if (conninfo.starts_with("postgres://") || conninfo.starts_with("postgresql://"))
+    return SplitUrl(conninfo);
   if (conninfo.find('=') == std::string_view::npos || conninfo.find("://") < conninfo.find('=')) {
     SplitConninfo out;
     out.error = "a connection string is postgres://user@host/database or keyword=value pairs";

@@ -29,9 +29,12 @@ struct LoadedConfig {
   std::string Describe() const;
 };
 
-/// Reads and checks a configuration file. Touches nothing else: secrets are not read, nothing is connected to.
+/// Reads and checks a configuration file. Touches nothing else: secrets are not read, nothing is
+/// connected to.
 LoadedConfig LoadConfigFile(const std::string& path, const LoadOptions& options = {});
-/// The same for text at hand; `file` is its name in messages, relative paths start at the folder of `file`.
-LoadedConfig LoadConfigText(std::string_view text, const std::string& file, const LoadOptions& options = {});
+/// The same for text at hand; `file` is its name in messages, relative paths start at the folder of
+/// `file`.
+LoadedConfig LoadConfigText(std::string_view text, const std::string& file,
+                            const LoadOptions& options = {});
 
 }  // namespace etl

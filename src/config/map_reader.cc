@@ -17,15 +17,18 @@ std::string ResolvePath(const DecodeContext& context, const std::string& path) {
   return (std::filesystem::path(context.folder) / given).lexically_normal().string();
 }
 
-std::optional<std::string> ScalarText(const YamlNode& node, std::string_view where, DecodeContext& context) {
+std::optional<std::string> ScalarText(const YamlNode& node, std::string_view where,
+                                      DecodeContext& context) {
   if (node.kind != YamlNode::Kind::kScalar) {
-    context.problems.Add("ETL-C012", node.span, fmt::format("{} must be text, not {}", where, KindName(node)),
-                         node.kind == YamlNode::Kind::kNull ? "put the word in quotes if it is meant as text" : "");
+    context.problems.Add(
+        "ETL-C012", node.span, fmt::format("{} must be text, not {}", where, KindName(node)),
+        node.kind == YamlNode::Kind::kNull ? "put the word in quotes if it is meant as text" : "");
     return std::nullopt;
   }
   Interpolated result = Interpolate(node.text, context.env);
   if (!result.error.empty()) {
-    context.problems.Add("ETL-C020", node.span, fmt::format("{}: {}", where, result.error), result.hint);
+    context.problems.Add("ETL-C020", node.span, fmt::format("{}: {}", where, result.error),
+                         result.hint);
     return std::nullopt;
   }
   return std::move(result.text);
@@ -34,13 +37,16 @@ std::optional<std::string> ScalarText(const YamlNode& node, std::string_view whe
 MapReader::MapReader(const YamlNode& node, std::string where, DecodeContext& context)
     : node_(node), where_(std::move(where)), context_(context) {
   if (node_.kind != YamlNode::Kind::kMap) {
-    context_.problems.Add("ETL-C012", node_.span,
-                          fmt::format("{} must be a map of keys and values, not {}",
-                                      where_.empty() ? "the configuration" : where_, KindName(node_)));
+    context_.problems.Add(
+        "ETL-C012", node_.span,
+        fmt::format("{} must be a map of keys and values, not {}",
+                    where_.empty() ? "the configuration" : where_, KindName(node_)));
   }
 }
 
-std::string MapReader::Path(const std::string& key) const { return where_.empty() ? key : where_ + "." + key; }
+std::string MapReader::Path(const std::string& key) const {
+  return where_.empty() ? key : where_ + "." + key;
+}
 
 const YamlNode::Entry* MapReader::Take(const std::string& key) {
   const bool asked_before = std::find(known_.begin(), known_.end(), key) != known_.end();
@@ -49,7 +55,8 @@ const YamlNode::Entry* MapReader::Take(const std::string& key) {
     if (entry.key != key) continue;
     if (entry.value.kind != YamlNode::Kind::kNull) return &entry;
     if (asked_before) return nullptr;
-    context_.problems.Add("ETL-C012", entry.span, fmt::format("{} has no value", Path(key)), "give it one, or remove the key");
+    context_.problems.Add("ETL-C012", entry.span, fmt::format("{} has no value", Path(key)),
+                          "give it one, or remove the key");
     return nullptr;
   }
   return nullptr;
@@ -66,8 +73,11 @@ const YamlNode::Entry* MapReader::Require(const std::string& key) {
 }
 
 void MapReader::Wrong(const YamlNode::Entry& entry, const std::string& expected) {
-  const std::string found = entry.value.kind == YamlNode::Kind::kScalar ? "" : fmt::format(", not {}", KindName(entry.value));
-  context_.problems.Add("ETL-C012", entry.value.span, fmt::format("{} must be {}{}", Path(entry.key), expected, found));
+  const std::string found = entry.value.kind == YamlNode::Kind::kScalar
+                                ? ""
+                                : fmt::format(", not {}", KindName(entry.value));
+  context_.problems.Add("ETL-C012", entry.value.span,
+                        fmt::format("{} must be {}{}", Path(entry.key), expected, found));
 }
 
 bool MapReader::Text(const std::string& key, std::string* out) {
@@ -86,7 +96,8 @@ bool MapReader::Text(const std::string& key, std::string* out) {
 void MapReader::Bool(const std::string& key, bool* out) {
   const YamlNode::Entry* entry = Take(key);
   if (entry == nullptr) return;
-  if (entry->value.kind != YamlNode::Kind::kScalar || entry->value.quoted) return Wrong(*entry, "true or false, without quotes");
+  if (entry->value.kind != YamlNode::Kind::kScalar || entry->value.quoted)
+    return Wrong(*entry, "true or false, without quotes");
   const std::optional<std::string> text = ScalarText(entry->value, Path(key), context_);
   if (!text.has_value()) return;
   if (*text != "true" && *text != "false") return Wrong(*entry, "true or false");
@@ -96,14 +107,17 @@ void MapReader::Bool(const std::string& key, bool* out) {
 void MapReader::Int(const std::string& key, int64_t* out, int64_t min, int64_t max) {
   const YamlNode::Entry* entry = Take(key);
   if (entry == nullptr) return;
-  if (entry->value.kind != YamlNode::Kind::kScalar || entry->value.quoted) return Wrong(*entry, "a whole number");
+  if (entry->value.kind != YamlNode::Kind::kScalar || entry->value.quoted)
+    return Wrong(*entry, "a whole number");
   const std::optional<std::string> text = ScalarText(entry->value, Path(key), context_);
   if (!text.has_value()) return;
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
-  if (error == std::errc::invalid_argument || end != text->data() + text->size()) return Wrong(*entry, "a whole number");
+  if (error == std::errc::invalid_argument || end != text->data() + text->size())
+    return Wrong(*entry, "a whole number");
   if (error != std::errc() || value < min || value > max) {
-    context_.problems.Add("ETL-C013", entry->value.span, fmt::format("{} must be from {} to {}", Path(key), min, max));
+    context_.problems.Add("ETL-C013", entry->value.span,
+                          fmt::format("{} must be from {} to {}", Path(key), min, max));
     return;
   }
   *out = value;
@@ -120,7 +134,8 @@ void MapReader::Time(const std::string& key, Duration* out, Duration min, Durati
   if (!value.has_value()) return Wrong(*entry, expected);
   if (*value < min || *value > max) {
     context_.problems.Add("ETL-C013", entry->value.span,
-                          fmt::format("{} must be from {} to {}", Path(key), FormatDuration(min), FormatDuration(max)));
+                          fmt::format("{} must be from {} to {}", Path(key), FormatDuration(min),
+                                      FormatDuration(max)));
     return;
   }
   *out = *value;
@@ -136,8 +151,9 @@ void MapReader::Size(const std::string& key, int64_t* out, int64_t min, int64_t 
   const std::optional<int64_t> value = ParseSize(*text);
   if (!value.has_value()) return Wrong(*entry, expected);
   if (*value < min || *value > max) {
-    context_.problems.Add("ETL-C013", entry->value.span,
-                          fmt::format("{} must be from {} to {}", Path(key), FormatSize(min), FormatSize(max)));
+    context_.problems.Add(
+        "ETL-C013", entry->value.span,
+        fmt::format("{} must be from {} to {}", Path(key), FormatSize(min), FormatSize(max)));
     return;
   }
   *out = *value;
@@ -149,11 +165,13 @@ void MapReader::Secret(const std::string& key, SecretRef* out) {
   const YamlNode& node = entry->value;
   if (node.kind == YamlNode::Kind::kScalar) {
     if (!context_.allow_plaintext) {
-      context_.problems.Add("ETL-C021", entry->span, fmt::format("{} is a secret and must not stand in the file", Path(key)),
+      context_.problems.Add("ETL-C021", entry->span,
+                            fmt::format("{} is a secret and must not stand in the file", Path(key)),
                             fmt::format("write {}: {{env: NAME}} or {}: {{file: PATH}}", key, key));
       return;
     }
-    context_.warnings.push_back(fmt::format("{} stands in clear in the configuration file", Path(key)));
+    context_.warnings.push_back(
+        fmt::format("{} stands in clear in the configuration file", Path(key)));
     *out = SecretRef::Literal(etl::Secret(std::string(node.text)));
     return;
   }
@@ -164,13 +182,15 @@ void MapReader::Secret(const std::string& key, SecretRef* out) {
   const YamlNode::Entry* file = reader.Take("file");
   reader.Finish();
   if ((env == nullptr) == (file == nullptr)) {
-    context_.problems.Add("ETL-C012", node.span, fmt::format("{} needs either env or file", Path(key)),
+    context_.problems.Add("ETL-C012", node.span,
+                          fmt::format("{} needs either env or file", Path(key)),
                           "{env: NAME} or {file: PATH}");
     return;
   }
   const YamlNode::Entry& chosen = env != nullptr ? *env : *file;
   if (chosen.value.kind != YamlNode::Kind::kScalar || chosen.value.text.empty()) {
-    context_.problems.Add("ETL-C012", chosen.value.span, fmt::format("{}.{} must be text", Path(key), chosen.key));
+    context_.problems.Add("ETL-C012", chosen.value.span,
+                          fmt::format("{}.{} must be text", Path(key), chosen.key));
     return;
   }
   if (file != nullptr) {
@@ -179,8 +199,10 @@ void MapReader::Secret(const std::string& key, SecretRef* out) {
   }
   if (!IsEnvName(chosen.value.text)) {
     // Perhaps the secret itself stands here, so the text is not shown.
-    context_.problems.Add("ETL-C013", chosen.span, fmt::format("{}.env is not the name of an environment variable", Path(key)),
-                          "letters, digits and _ only");
+    context_.problems.Add(
+        "ETL-C013", chosen.span,
+        fmt::format("{}.env is not the name of an environment variable", Path(key)),
+        "letters, digits and _ only");
     return;
   }
   *out = SecretRef::Env(chosen.value.text);
@@ -192,12 +214,14 @@ void MapReader::TextList(const std::string& key, std::vector<std::string>* out) 
   if (entry->value.kind != YamlNode::Kind::kList) return Wrong(*entry, "a list");
   std::vector<std::string> items;
   for (const YamlNode& item : entry->value.items) {
-    const std::optional<std::string> text = ScalarText(item, fmt::format("{}: an item", Path(key)), context_);
+    const std::optional<std::string> text =
+        ScalarText(item, fmt::format("{}: an item", Path(key)), context_);
     if (!text.has_value()) continue;
     if (text->empty()) {
       context_.problems.Add("ETL-C013", item.span, fmt::format("{}: an item is empty", Path(key)));
     } else if (std::find(items.begin(), items.end(), *text) != items.end()) {
-      context_.problems.Add("ETL-C013", item.span, fmt::format("{}: \"{}\" is given twice", Path(key), *text));
+      context_.problems.Add("ETL-C013", item.span,
+                            fmt::format("{}: \"{}\" is given twice", Path(key), *text));
     } else {
       items.push_back(*text);
     }
@@ -205,7 +229,8 @@ void MapReader::TextList(const std::string& key, std::vector<std::string>* out) 
   *out = std::move(items);
 }
 
-std::optional<size_t> MapReader::ChoiceIndex(const std::string& key, const std::vector<std::string>& names) {
+std::optional<size_t> MapReader::ChoiceIndex(const std::string& key,
+                                             const std::vector<std::string>& names) {
   const YamlNode::Entry* entry = Take(key);
   if (entry == nullptr) return std::nullopt;
   const std::optional<std::string> text = ScalarText(entry->value, Path(key), context_);
@@ -214,7 +239,8 @@ std::optional<size_t> MapReader::ChoiceIndex(const std::string& key, const std::
     if (names[i] == *text) return i;
   }
   const std::optional<std::string> nearest = NearestName(*text, names);
-  context_.problems.Add("ETL-C013", entry->value.span, fmt::format("{} cannot be \"{}\"", Path(key), *text),
+  context_.problems.Add("ETL-C013", entry->value.span,
+                        fmt::format("{} cannot be \"{}\"", Path(key), *text),
                         nearest.has_value() ? fmt::format("did you mean \"{}\"?", *nearest) : "",
                         fmt::format("allowed here: {}", fmt::join(names, ", ")));
   return std::nullopt;

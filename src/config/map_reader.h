@@ -25,10 +25,12 @@ struct DecodeContext {
 std::string ResolvePath(const DecodeContext& context, const std::string& path);
 
 /// The text of a scalar with `${…}` replaced; none (and a problem) if it is no scalar.
-std::optional<std::string> ScalarText(const YamlNode& node, std::string_view where, DecodeContext& context);
+std::optional<std::string> ScalarText(const YamlNode& node, std::string_view where,
+                                      DecodeContext& context);
 
-/// Reads the keys of one map. Each call names a key of the schema, so that Finish knows which ones are unknown. A key that
-/// is absent leaves its target alone; one that is wrong adds a problem and leaves its target alone.
+/// Reads the keys of one map. Each call names a key of the schema, so that Finish knows which ones
+/// are unknown. A key that is absent leaves its target alone; one that is wrong adds a problem and
+/// leaves its target alone.
 class MapReader {
  public:
   /// `where` is how messages call the map: "pipelines.shop", or empty for the file itself.
@@ -47,13 +49,15 @@ class MapReader {
   void Secret(const std::string& key, SecretRef* out);
   void TextList(const std::string& key, std::vector<std::string>* out);
   template <typename T>
-  void Choice(const std::string& key, std::initializer_list<std::pair<const char*, T>> choices, T* out) {
+  void Choice(const std::string& key, std::initializer_list<std::pair<const char*, T>> choices,
+              T* out) {
     std::vector<std::string> names;
     for (const auto& choice : choices) names.emplace_back(choice.first);
     const std::optional<size_t> index = ChoiceIndex(key, names);
     if (index.has_value()) *out = (choices.begin() + *index)->second;
   }
-  /// A key that exists, but that this version does not act on: written at all, it is refused with the reason (ETL-C040).
+  /// A key that exists, but that this version does not act on: written at all, it is refused with
+  /// the reason (ETL-C040).
   void NotYet(const std::string& key, const std::string& reason);
 
   /// Reports the keys that no call above has named.

@@ -31,7 +31,8 @@ int EditDistance(std::string_view a, std::string_view b) {
     for (size_t j = 1; j < width; ++j) {
       const int replace = above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
       row[j] = std::min({replace, above[j] + 1, row[j - 1] + 1});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], before[j - 2] + 1);
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[j] = std::min(row[j], before[j - 2] + 1);
     }
     std::swap(before, above);
     std::swap(above, row);
@@ -39,7 +40,8 @@ int EditDistance(std::string_view a, std::string_view b) {
   return above[b.size()];
 }
 
-std::optional<std::string> NearestName(std::string_view word, const std::vector<std::string>& candidates) {
+std::optional<std::string> NearestName(std::string_view word,
+                                       const std::vector<std::string>& candidates) {
   if (word.empty() || word.size() > kLongest) return std::nullopt;
   const std::string folded = Folded(word);
   const std::string* best = nullptr;

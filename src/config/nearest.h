@@ -11,6 +11,7 @@ namespace etl {
 int EditDistance(std::string_view a, std::string_view b);
 
 /// The candidate a person most likely meant by `word`, if one is near enough to be worth saying.
-std::optional<std::string> NearestName(std::string_view word, const std::vector<std::string>& candidates);
+std::optional<std::string> NearestName(std::string_view word,
+                                       const std::vector<std::string>& candidates);
 
 }  // namespace etl

@@ -25,7 +25,8 @@ std::string_view LineOf(std::string_view text, int line) {
 }
 
 bool IsWordChar(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+         c == '-';
 }
 
 // A key whose value must not be shown: a secret's own name, or a likely misspelling of one.
@@ -35,13 +36,15 @@ bool LooksSecret(std::string_view key) {
   for (std::string_view part : {"pass", "pwd", "secret", "token", "_key", "phrase", "credential"}) {
     if (lower.find(part) != std::string::npos) return true;
   }
-  for (std::string_view name : {"password", "token", "hash_key", "private_key", "sign", "webhook"}) {
+  for (std::string_view name :
+       {"password", "token", "hash_key", "private_key", "sign", "webhook"}) {
     if (EditDistance(lower, name) <= 2) return true;
   }
   return false;
 }
 
-// Replaces what stands after `key:` or `key=` of secret-looking keys, unless it is a reference in braces.
+// Replaces what stands after `key:` or `key=` of secret-looking keys, unless it is a reference in
+// braces.
 std::string MaskKeyValues(std::string_view line) {
   std::string out;
   size_t at = 0;
@@ -56,15 +59,19 @@ std::string MaskKeyValues(std::string_view line) {
       continue;
     }
     size_t after = at;
-    while (after < line.size() && (line[after] == '"' || line[after] == '\'' || line[after] == ' ')) ++after;
+    while (after < line.size() && (line[after] == '"' || line[after] == '\'' || line[after] == ' '))
+      ++after;
     if (after >= line.size() || (line[after] != ':' && line[after] != '=')) continue;
     const char separator = line[after];
     ++after;
     while (after < line.size() && line[after] == ' ') ++after;
-    if (after >= line.size() || line[after] == '{' || !LooksSecret(word) || line.substr(after).starts_with("//")) continue;
+    if (after >= line.size() || line[after] == '{' || !LooksSecret(word) ||
+        line.substr(after).starts_with("//"))
+      continue;
     out += line.substr(at, after - at);
     out += "***";
-    // In a keyword string the next word goes on; elsewhere the whole rest of the line may belong to the value.
+    // In a keyword string the next word goes on; elsewhere the whole rest of the line may belong to
+    // the value.
     at = separator == '=' ? std::min(line.find_first_of(" &\"", after), line.size()) : line.size();
   }
   return out;
@@ -76,7 +83,8 @@ std::string MaskUrls(std::string line) {
   while ((at = line.find("://", at)) != std::string::npos) {
     at += 3;
     const size_t end = std::min(line.find_first_of(" /?#\"'", at), line.size());
-    // A careless password may hold any of these signs, so the last @ of the line is taken if there is none before.
+    // A careless password may hold any of these signs, so the last @ of the line is taken if there
+    // is none before.
     size_t host = line.rfind('@', end == line.size() ? end : end - 1);
     if (host == std::string::npos || host < at) host = line.rfind('@');
     if (host == std::string::npos || host < at) continue;
@@ -96,22 +104,26 @@ std::string MaskedExcerpt(std::string_view line) {
   if (shown.size() > kExcerptColumns) {
     shown.resize(kExcerptColumns);
     // Do not end in half a character.
-    while (!shown.empty() && (static_cast<unsigned char>(shown.back()) & 0xc0) == 0x80) shown.pop_back();
+    while (!shown.empty() && (static_cast<unsigned char>(shown.back()) & 0xc0) == 0x80)
+      shown.pop_back();
     if (!shown.empty() && static_cast<unsigned char>(shown.back()) >= 0xc0) shown.pop_back();
     shown += "...";
   }
   return shown;
 }
 
-void ProblemList::Add(std::string code, SourceSpan span, std::string what, std::string hint, std::string note) {
+void ProblemList::Add(std::string code, SourceSpan span, std::string what, std::string hint,
+                      std::string note) {
   std::string excerpt = span.line > 0 ? MaskedExcerpt(LineOf(text_, span.line)) : std::string();
-  problems_.push_back({std::move(code), std::move(what), span, std::move(excerpt), std::move(hint), std::move(note)});
+  problems_.push_back({std::move(code), std::move(what), span, std::move(excerpt), std::move(hint),
+                       std::move(note)});
 }
 
 std::vector<ConfigProblem> ProblemList::TakeSorted() {
-  std::stable_sort(problems_.begin(), problems_.end(), [](const ConfigProblem& a, const ConfigProblem& b) {
-    return std::pair(a.span.line, a.span.column) < std::pair(b.span.line, b.span.column);
-  });
+  std::stable_sort(
+      problems_.begin(), problems_.end(), [](const ConfigProblem& a, const ConfigProblem& b) {
+        return std::pair(a.span.line, a.span.column) < std::pair(b.span.line, b.span.column);
+      });
   return std::move(problems_);
 }
 
@@ -120,12 +132,15 @@ std::string FormatProblem(const ConfigProblem& problem, std::string_view file) {
   if (problem.span.line > 0) {
     const std::string number = std::to_string(problem.span.line);
     const std::string gutter(number.size(), ' ');
-    out += fmt::format("  --> {}:{}:{}\n", EscapeControl(file), problem.span.line, problem.span.column);
+    out += fmt::format("  --> {}:{}:{}\n", EscapeControl(file), problem.span.line,
+                       problem.span.column);
     out += fmt::format("{} | {}\n", number, problem.excerpt);
     const int room = static_cast<int>(problem.excerpt.size());
     if (problem.span.column - 1 <= room) {
-      const int length = std::clamp(problem.span.length, 1, std::max(1, room - problem.span.column + 1));
-      out += fmt::format("{} | {}{}", gutter, std::string(static_cast<size_t>(problem.span.column - 1), ' '),
+      const int length =
+          std::clamp(problem.span.length, 1, std::max(1, room - problem.span.column + 1));
+      out += fmt::format("{} | {}{}", gutter,
+                         std::string(static_cast<size_t>(problem.span.column - 1), ' '),
                          std::string(static_cast<size_t>(length), '^'));
       if (!problem.hint.empty()) out += " " + EscapeControl(problem.hint);
       out += "\n";

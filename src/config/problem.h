@@ -17,19 +17,21 @@ struct SourceSpan {
 
 /// One thing that is wrong with the configuration.
 struct ConfigProblem {
-  std::string code;     ///< ETL-C011
-  std::string what;     ///< unknown field "bacth"
+  std::string code;  ///< ETL-C011
+  std::string what;  ///< unknown field "bacth"
   SourceSpan span;
   std::string excerpt;  ///< the source line, with secrets taken out
   std::string hint;     ///< beside the caret: did you mean "batch"?
   std::string note;     ///< below: allowed here: …
 };
 
-/// Collects problems of one file and adds the excerpts. Keeps everything; the printer shows the first ones.
+/// Collects problems of one file and adds the excerpts. Keeps everything; the printer shows the
+/// first ones.
 class ProblemList {
  public:
   explicit ProblemList(std::string_view text) : text_(text) {}
-  void Add(std::string code, SourceSpan span, std::string what, std::string hint = {}, std::string note = {});
+  void Add(std::string code, SourceSpan span, std::string what, std::string hint = {},
+           std::string note = {});
   bool empty() const { return problems_.empty(); }
   size_t size() const { return problems_.size(); }
   /// In the order of the file.
@@ -40,11 +42,12 @@ class ProblemList {
   std::vector<ConfigProblem> problems_;
 };
 
-/// The problem as several lines of text, ending in a newline: error line, place, excerpt with caret, note.
+/// The problem as several lines of text, ending in a newline: error line, place, excerpt with
+/// caret, note.
 std::string FormatProblem(const ConfigProblem& problem, std::string_view file);
 
-/// `line` as it may be shown: passwords in URLs and values of keys that look like secrets become `***`, control bytes are
-/// escaped, and what is very long is cut.
+/// `line` as it may be shown: passwords in URLs and values of keys that look like secrets become
+/// `***`, control bytes are escaped, and what is very long is cut.
 std::string MaskedExcerpt(std::string_view line);
 
 }  // namespace etl

@@ -15,11 +15,12 @@ namespace {
 constexpr size_t kSecretBytesMax = 64 * 1024;
 
 Status FileError(const std::string& path, std::string why, std::string remedy) {
-  return MakeError(ErrorKind::kConfig, ErrorParts{.code = "ETL-C022",
-                                                  .what = fmt::format("the secret file {} cannot be used", path),
-                                                  .why = std::move(why),
-                                                  .safe = {},
-                                                  .remedy = std::move(remedy)});
+  return MakeError(ErrorKind::kConfig,
+                   ErrorParts{.code = "ETL-C022",
+                              .what = fmt::format("the secret file {} cannot be used", path),
+                              .why = std::move(why),
+                              .safe = {},
+                              .remedy = std::move(remedy)});
 }
 
 class Descriptor {
@@ -43,8 +44,10 @@ Result<Secret> ReadSecretFile(const std::string& path) {
     return FileError(path, std::strerror(errno), fmt::format("ls -l {}", path));
   }
   struct stat facts = {};
-  if (fstat(file.get(), &facts) != 0) return FileError(path, std::strerror(errno), fmt::format("ls -l {}", path));
-  if (!S_ISREG(facts.st_mode)) return FileError(path, "it is not a regular file", "name a file that holds the secret");
+  if (fstat(file.get(), &facts) != 0)
+    return FileError(path, std::strerror(errno), fmt::format("ls -l {}", path));
+  if (!S_ISREG(facts.st_mode))
+    return FileError(path, "it is not a regular file", "name a file that holds the secret");
   if ((facts.st_mode & 077) != 0) {
     return FileError(path, fmt::format("others may read it (mode {:04o})", facts.st_mode & 07777U),
                      fmt::format("chmod 600 {}", path));
@@ -63,7 +66,8 @@ Result<Secret> ReadSecretFile(const std::string& path) {
   }
   if (size > kSecretBytesMax) {
     WipeString(text);
-    return FileError(path, fmt::format("it is larger than {} bytes", kSecretBytesMax), "name a file that holds the secret");
+    return FileError(path, fmt::format("it is larger than {} bytes", kSecretBytesMax),
+                     "name a file that holds the secret");
   }
   text.resize(size);
   if (text.ends_with('\n')) text.pop_back();
@@ -99,9 +103,10 @@ Result<Secret> SecretRef::Resolve(const EnvReader& env) const {
   }
   std::optional<std::string> value = env(name_);
   if (!value.has_value() || value->empty()) {
-    return MakeError(ErrorKind::kConfig, "ETL-C020",
-                     fmt::format("the environment variable {} that holds a secret is not set", name_),
-                     fmt::format("export {}=…", name_));
+    return MakeError(
+        ErrorKind::kConfig, "ETL-C020",
+        fmt::format("the environment variable {} that holds a secret is not set", name_),
+        fmt::format("export {}=…", name_));
   }
   return Secret(std::move(*value));
 }

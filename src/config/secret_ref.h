@@ -9,8 +9,9 @@
 
 namespace etl {
 
-/// Where a secret is to be found: `{env: NAME}`, `{file: PATH}`, or (only with --allow-plaintext-secrets) the text itself.
-/// Copyable and comparable; the secret itself is read when somebody asks for it, so a changed file counts at the next start.
+/// Where a secret is to be found: `{env: NAME}`, `{file: PATH}`, or (only with
+/// --allow-plaintext-secrets) the text itself. Copyable and comparable; the secret itself is read
+/// when somebody asks for it, so a changed file counts at the next start.
 class SecretRef {
  public:
   enum class Kind { kNone, kEnv, kFile, kLiteral };
@@ -25,8 +26,9 @@ class SecretRef {
   /// What may be shown: `{env: NAME}`, `{file: PATH}`, `***`, or nothing.
   std::string Describe() const;
 
-  /// The secret; an empty one for kNone. Errors are kConfig: ETL-C020 (variable not set), ETL-C022 (file missing, unreadable,
-  /// a symbolic link, or readable by others). One newline at the end of a file is left out.
+  /// The secret; an empty one for kNone. Errors are kConfig: ETL-C020 (variable not set), ETL-C022
+  /// (file missing, unreadable, a symbolic link, or readable by others). One newline at the end of
+  /// a file is left out.
   Result<Secret> Resolve(const EnvReader& env = ReadProcessEnv) const;
 
   friend bool operator==(const SecretRef& a, const SecretRef& b);

@@ -6,8 +6,8 @@
 
 namespace etl {
 
-/// Table patterns: `schema.table` with `*` for any run of characters; `!` excludes; a later pattern wins. Without patterns
-/// every table is selected. Immutable.
+/// Table patterns: `schema.table` with `*` for any run of characters; `!` excludes; a later pattern
+/// wins. Without patterns every table is selected. Immutable.
 class TableFilter {
  public:
   TableFilter() = default;

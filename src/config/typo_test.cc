@@ -6,9 +6,20 @@ namespace etl {
 namespace {
 
 const std::vector<std::string>& Keys() {
-  static const std::vector<std::string> keys = {
-      "source", "destination", "mode", "tables", "publication", "slot", "snapshot", "batch", "retry", "wal_budget", "columns",
-      "hash_key", "on_unrepresentable", "enabled"};
+  static const std::vector<std::string> keys = {"source",
+                                                "destination",
+                                                "mode",
+                                                "tables",
+                                                "publication",
+                                                "slot",
+                                                "snapshot",
+                                                "batch",
+                                                "retry",
+                                                "wal_budget",
+                                                "columns",
+                                                "hash_key",
+                                                "on_unrepresentable",
+                                                "enabled"};
   return keys;
 }
 
@@ -19,22 +30,66 @@ struct Typo {
 
 // What fingers do: a letter lost, doubled, swapped, replaced, a plural, a dash, capitals.
 constexpr Typo kTypos[] = {
-    {"sorce", "source"}, {"souce", "source"}, {"soruce", "source"}, {"sources", "source"}, {"Source", "source"},
-    {"destnation", "destination"}, {"destinaton", "destination"}, {"destinations", "destination"}, {"dest1nation", "destination"},
-    {"destiantion", "destination"}, {"mod", "mode"}, {"moed", "mode"}, {"modes", "mode"}, {"mdoe", "mode"}, {"table", "tables"},
-    {"tabels", "tables"}, {"talbes", "tables"}, {"tabless", "tables"}, {"publicaton", "publication"}, {"publiction", "publication"},
-    {"pubilcation", "publication"}, {"publications", "publication"}, {"slots", "slot"}, {"solt", "slot"}, {"slto", "slot"},
-    {"snapshoot", "snapshot"}, {"snaphot", "snapshot"}, {"snapshots", "snapshot"}, {"snpashot", "snapshot"}, {"bacth", "batch"},
-    {"batc", "batch"}, {"btach", "batch"}, {"batches", "batch"}, {"retyr", "retry"}, {"rety", "retry"}, {"retrys", "retry"},
-    {"wal-budget", "wal_budget"}, {"walbudget", "wal_budget"}, {"wal_buget", "wal_budget"}, {"colums", "columns"},
-    {"column", "columns"}, {"colunms", "columns"}, {"hashkey", "hash_key"}, {"hash-key", "hash_key"}, {"has_key", "hash_key"},
-    {"hash_kye", "hash_key"}, {"on_unrepresentible", "on_unrepresentable"}, {"on_unrepresentable_", "on_unrepresentable"},
-    {"on-unrepresentable", "on_unrepresentable"}, {"unrepresentable", "on_unrepresentable"}, {"enable", "enabled"},
-    {"enabeld", "enabled"}, {"Enabled", "enabled"}, {"enablde", "enabled"}, {"nabled", "enabled"},
+    {"sorce", "source"},
+    {"souce", "source"},
+    {"soruce", "source"},
+    {"sources", "source"},
+    {"Source", "source"},
+    {"destnation", "destination"},
+    {"destinaton", "destination"},
+    {"destinations", "destination"},
+    {"dest1nation", "destination"},
+    {"destiantion", "destination"},
+    {"mod", "mode"},
+    {"moed", "mode"},
+    {"modes", "mode"},
+    {"mdoe", "mode"},
+    {"table", "tables"},
+    {"tabels", "tables"},
+    {"talbes", "tables"},
+    {"tabless", "tables"},
+    {"publicaton", "publication"},
+    {"publiction", "publication"},
+    {"pubilcation", "publication"},
+    {"publications", "publication"},
+    {"slots", "slot"},
+    {"solt", "slot"},
+    {"slto", "slot"},
+    {"snapshoot", "snapshot"},
+    {"snaphot", "snapshot"},
+    {"snapshots", "snapshot"},
+    {"snpashot", "snapshot"},
+    {"bacth", "batch"},
+    {"batc", "batch"},
+    {"btach", "batch"},
+    {"batches", "batch"},
+    {"retyr", "retry"},
+    {"rety", "retry"},
+    {"retrys", "retry"},
+    {"wal-budget", "wal_budget"},
+    {"walbudget", "wal_budget"},
+    {"wal_buget", "wal_budget"},
+    {"colums", "columns"},
+    {"column", "columns"},
+    {"colunms", "columns"},
+    {"hashkey", "hash_key"},
+    {"hash-key", "hash_key"},
+    {"has_key", "hash_key"},
+    {"hash_kye", "hash_key"},
+    {"on_unrepresentible", "on_unrepresentable"},
+    {"on_unrepresentable_", "on_unrepresentable"},
+    {"on-unrepresentable", "on_unrepresentable"},
+    {"unrepresentable", "on_unrepresentable"},
+    {"enable", "enabled"},
+    {"enabeld", "enabled"},
+    {"Enabled", "enabled"},
+    {"enablde", "enabled"},
+    {"nabled", "enabled"},
 };
 
 TEST(Nearest, GuessesWhatWasMeant) {
-  for (const Typo& typo : kTypos) EXPECT_EQ(NearestName(typo.typed, Keys()), typo.meant) << typo.typed;
+  for (const Typo& typo : kTypos)
+    EXPECT_EQ(NearestName(typo.typed, Keys()), typo.meant) << typo.typed;
 }
 
 TEST(Nearest, EveryOneLetterSlipOfEveryKeyIsRecognised) {
@@ -59,7 +114,8 @@ TEST(Nearest, EveryOneLetterSlipOfEveryKeyIsRecognised) {
 }
 
 TEST(Nearest, SaysNothingWhereNothingIsNear) {
-  for (const char* word : {"", "x", "zzzzzz", "kafka", "compression"}) EXPECT_EQ(NearestName(word, Keys()), std::nullopt) << word;
+  for (const char* word : {"", "x", "zzzzzz", "kafka", "compression"})
+    EXPECT_EQ(NearestName(word, Keys()), std::nullopt) << word;
 }
 
 TEST(Nearest, DistanceCountsASwapAsOneEdit) {

@@ -20,8 +20,11 @@ constexpr std::array<Unit, 5> kDurations = {{{"ms", 1'000'000},
                                              {"m", 60'000'000'000},
                                              {"h", 3'600'000'000'000},
                                              {"d", 86'400'000'000'000}}};
-constexpr std::array<Unit, 5> kSizes = {
-    {{"B", 1}, {"KiB", int64_t{1} << 10}, {"MiB", int64_t{1} << 20}, {"GiB", int64_t{1} << 30}, {"TiB", int64_t{1} << 40}}};
+constexpr std::array<Unit, 5> kSizes = {{{"B", 1},
+                                         {"KiB", int64_t{1} << 10},
+                                         {"MiB", int64_t{1} << 20},
+                                         {"GiB", int64_t{1} << 30},
+                                         {"TiB", int64_t{1} << 40}}};
 
 template <size_t N>
 std::optional<int64_t> ParseWithUnit(std::string_view text, const std::array<Unit, N>& units) {
@@ -64,7 +67,9 @@ std::optional<Duration> ParseDuration(std::string_view text) {
   return Duration(*nanos);
 }
 
-std::string FormatDuration(Duration duration) { return FormatWithUnit(duration.count(), kDurations); }
+std::string FormatDuration(Duration duration) {
+  return FormatWithUnit(duration.count(), kDurations);
+}
 std::optional<int64_t> ParseSize(std::string_view text) { return ParseWithUnit(text, kSizes); }
 std::string FormatSize(int64_t bytes) { return FormatWithUnit(bytes, kSizes); }
 

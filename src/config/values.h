@@ -30,7 +30,8 @@ struct Interpolated {
   std::string error;  ///< empty: all is well
   std::string hint;
 };
-/// Replaces `${NAME}`, `${NAME:-default}` and `$$` in one value. A `$` before anything else stands for itself.
+/// Replaces `${NAME}`, `${NAME:-default}` and `$$` in one value. A `$` before anything else stands
+/// for itself.
 Interpolated Interpolate(std::string_view text, const EnvReader& env);
 
 /// `[a-z][a-z0-9_]{0,47}`: the name of a source, destination or pipeline.

@@ -15,7 +15,8 @@ TEST(Values, DurationsNeedAWholeNumberAndAUnit) {
   EXPECT_EQ(ParseDuration("1m"), std::chrono::minutes(1));
   EXPECT_EQ(ParseDuration("2h"), std::chrono::hours(2));
   EXPECT_EQ(ParseDuration("1d"), std::chrono::hours(24));
-  for (const char* bad : {"", "5", "s", "5 s", "-5s", "+5s", "1.5s", "5S", "5sec", "99999999999999999999s", "9999999999d"}) {
+  for (const char* bad : {"", "5", "s", "5 s", "-5s", "+5s", "1.5s", "5S", "5sec",
+                          "99999999999999999999s", "9999999999d"}) {
     EXPECT_EQ(ParseDuration(bad), std::nullopt) << bad;
   }
 }
@@ -24,12 +25,15 @@ TEST(Values, SizesAreBinaryUnits) {
   EXPECT_EQ(ParseSize("0B"), 0);
   EXPECT_EQ(ParseSize("64KiB"), 65536);
   EXPECT_EQ(ParseSize("16MiB"), 16 << 20);
-  for (const char* bad : {"16", "16MB", "16mib", "MiB", "-1MiB", "9999999999TiB"}) EXPECT_EQ(ParseSize(bad), std::nullopt) << bad;
+  for (const char* bad : {"16", "16MB", "16mib", "MiB", "-1MiB", "9999999999TiB"})
+    EXPECT_EQ(ParseSize(bad), std::nullopt) << bad;
 }
 
 TEST(Values, FormattingGivesTheFormThatWasParsed) {
-  for (const char* text : {"250ms", "5s", "90s", "2h", "1d", "0ms"}) EXPECT_EQ(FormatDuration(*ParseDuration(text)), text);
-  for (const char* text : {"16MiB", "1GiB", "3B", "0B"}) EXPECT_EQ(FormatSize(*ParseSize(text)), text);
+  for (const char* text : {"250ms", "5s", "90s", "2h", "1d", "0ms"})
+    EXPECT_EQ(FormatDuration(*ParseDuration(text)), text);
+  for (const char* text : {"16MiB", "1GiB", "3B", "0B"})
+    EXPECT_EQ(FormatSize(*ParseSize(text)), text);
 }
 
 TEST(Values, TablePatternsLetTheLaterOneWin) {

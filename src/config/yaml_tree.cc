@@ -17,7 +17,8 @@ SourceSpan SpanOf(const YAML::Mark& mark, size_t length = 1) {
   return {mark.line + 1, mark.column + 1, static_cast<int>(std::max<size_t>(length, 1))};
 }
 
-// Builds the tree from events. What is refused is reported and then left out, so that one parse finds everything.
+// Builds the tree from events. What is refused is reported and then left out, so that one parse
+// finds everything.
 class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(ProblemList& problems) : problems_(problems) {}
@@ -26,7 +27,9 @@ class TreeBuilder : public YAML::EventHandler {
   int documents() const { return documents_; }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
-    if (++documents_ == 2) problems_.Add("ETL-C001", SpanOf(mark), "the file holds a second document", "only one is allowed");
+    if (++documents_ == 2)
+      problems_.Add("ETL-C001", SpanOf(mark), "the file holds a second document",
+                    "only one is allowed");
   }
   void OnDocumentEnd() override {}
 
@@ -38,14 +41,16 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
-    problems_.Add("ETL-C001", SpanOf(mark), "aliases (*name) are not allowed in a configuration", "write the value out");
+    problems_.Add("ETL-C001", SpanOf(mark), "aliases (*name) are not allowed in a configuration",
+                  "write the value out");
     YamlNode node;
     node.span = SpanOf(mark);
     node.kind = YamlNode::Kind::kScalar;
     Leaf(std::move(node), mark);
   }
 
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
     RefuseAnchor(mark, anchor);
     // "?" is a plain scalar, "!" one in quotes or a block; everything else was written by the user.
     RefuseTag(mark, tag);
@@ -79,15 +84,19 @@ class TreeBuilder : public YAML::EventHandler {
   };
 
   void RefuseAnchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
-    if (anchor != 0) problems_.Add("ETL-C001", SpanOf(mark), "anchors (&name) are not allowed in a configuration", "remove it");
+    if (anchor != 0)
+      problems_.Add("ETL-C001", SpanOf(mark), "anchors (&name) are not allowed in a configuration",
+                    "remove it");
   }
   void RefuseTag(const YAML::Mark& mark, const std::string& tag) {
     if (!tag.empty() && tag != "?" && tag != "!") {
-      problems_.Add("ETL-C001", SpanOf(mark), "tags (!name) are not allowed in a configuration", "remove it");
+      problems_.Add("ETL-C001", SpanOf(mark), "tags (!name) are not allowed in a configuration",
+                    "remove it");
     }
   }
 
-  void Open(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
+  void Open(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag,
+            YAML::anchor_t anchor) {
     RefuseAnchor(mark, anchor);
     RefuseTag(mark, tag);
     if (static_cast<int>(stack_.size()) >= kYamlDepthMax) {
@@ -134,7 +143,8 @@ class TreeBuilder : public YAML::EventHandler {
       PutKey(frame, std::move(node), span);
     } else {
       frame.has_key = false;
-      if (!frame.drop_value) frame.node.entries.push_back({std::move(frame.key), frame.key_span, std::move(node)});
+      if (!frame.drop_value)
+        frame.node.entries.push_back({std::move(frame.key), frame.key_span, std::move(node)});
     }
   }
 
@@ -146,12 +156,14 @@ class TreeBuilder : public YAML::EventHandler {
       return;
     }
     if (node.text == "<<" && !node.quoted) {
-      problems_.Add("ETL-C001", node.span, "merge keys (<<) are not allowed in a configuration", "write the values out");
+      problems_.Add("ETL-C001", node.span, "merge keys (<<) are not allowed in a configuration",
+                    "write the values out");
       return;
     }
     const auto [at, fresh] = frame.lines.emplace(node.text, node.span.line);
     if (!fresh) {
-      problems_.Add("ETL-C010", node.span, fmt::format("duplicate key \"{}\"", EscapeControl(node.text)),
+      problems_.Add("ETL-C010", node.span,
+                    fmt::format("duplicate key \"{}\"", EscapeControl(node.text)),
                     fmt::format("already given in line {}", at->second));
       return;
     }
@@ -173,8 +185,11 @@ size_t FirstBadByte(std::string_view text) {
   size_t at = 0;
   while (at < text.size()) {
     const auto lead = static_cast<unsigned char>(text[at]);
-    const size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
-                        : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    const size_t length = lead < 0x80                   ? 1
+                          : lead >= 0xc2 && lead < 0xe0 ? 2
+                          : lead >= 0xe0 && lead < 0xf0 ? 3
+                          : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                        : 0;
     if (lead == 0 || length == 0 || at + length > text.size()) return at;
     for (size_t i = 1; i < length; ++i) {
       if ((static_cast<unsigned char>(text[at + i]) & 0xc0) != 0x80) return at;
@@ -223,7 +238,8 @@ YamlNode ParseYaml(std::string_view text, ProblemList& problems) {
     }
   } catch (const YAML::Exception& error) {
     const bool placed = !error.mark.is_null();
-    problems.Add("ETL-C001", placed ? SpanOf(error.mark) : SourceSpan(), fmt::format("not valid YAML: {}", error.msg));
+    problems.Add("ETL-C001", placed ? SpanOf(error.mark) : SourceSpan(),
+                 fmt::format("not valid YAML: {}", error.msg));
     return {};
   }
   return builder.TakeRoot();

@@ -27,13 +27,16 @@ struct ControlContext {
   std::function<void(const PipelineStatus&)> on_status = {};
 };
 
-/// `run`: runs the chosen pipelines until the interrupt asks to stop, obeys the catalog within a second, and writes back what
-/// it sees. kBusy if another process runs one of them. `reload` reads the configuration again (null: invalid, said already) and
-/// is called on the control thread after SIGHUP.
-Status RunService(ControlContext& context, const std::function<std::shared_ptr<const Config>()>& reload);
+/// `run`: runs the chosen pipelines until the interrupt asks to stop, obeys the catalog within a
+/// second, and writes back what it sees. kBusy if another process runs one of them. `reload` reads
+/// the configuration again (null: invalid, said already) and is called on the control thread after
+/// SIGHUP.
+Status RunService(ControlContext& context,
+                  const std::function<std::shared_ptr<const Config>()>& reload);
 
-/// `sync`: brings the destinations up to where the source stands now. Where another process runs the pipeline, waits until that
-/// one has got there. kNegative if a table or a pipeline was left behind.
+/// `sync`: brings the destinations up to where the source stands now. Where another process runs
+/// the pipeline, waits until that one has got there. kNegative if a table or a pipeline was left
+/// behind.
 Status RunSync(ControlContext& context);
 
 struct VerifyOptions {
@@ -57,11 +60,13 @@ struct VerifyReport {
 /// `verify`: compares source and destination at one position, table by table.
 Result<VerifyReport> RunVerify(ControlContext& context, const VerifyOptions& options);
 
-/// `tap`: hands each change from now on to `print` as one JSON object without a newline, until the interrupt or until `print`
-/// answers false. Leaves nothing behind.
-Status RunTap(ControlContext& context, const std::string& pipeline, const std::function<bool(std::string_view)>& print);
+/// `tap`: hands each change from now on to `print` as one JSON object without a newline, until the
+/// interrupt or until `print` answers false. Leaves nothing behind.
+Status RunTap(ControlContext& context, const std::string& pipeline,
+              const std::function<bool(std::string_view)>& print);
 
-/// `pipeline drop` where no process runs the pipeline: removes slot, own publication and own bookkeeping, leaves the tables.
+/// `pipeline drop` where no process runs the pipeline: removes slot, own publication and own
+/// bookkeeping, leaves the tables.
 Status RunDrop(ControlContext& context, const std::string& pipeline);
 
 }  // namespace etl

@@ -31,7 +31,8 @@ CheckPart CheckHost(const Config& config) {
   CheckPart part{.name = "host", .pipeline = {}, .description = {}, .findings = {}};
   struct rlimit files = {};
   if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < kDescriptorsWanted) {
-    part.findings.push_back({Severity::kWarn, "H01", fmt::format("only {} files may be open at once", files.rlim_cur), "",
+    part.findings.push_back({Severity::kWarn, "H01",
+                             fmt::format("only {} files may be open at once", files.rlim_cur), "",
                              fmt::format("ulimit -n {}", kDescriptorsWanted), ""});
   } else {
     part.findings.push_back({Severity::kOk, "H01", "enough files may be open at once", "", "", ""});
@@ -39,24 +40,33 @@ CheckPart CheckHost(const Config& config) {
   struct statvfs disk = {};
   const bool usable = access(config.limits.spill_dir.c_str(), W_OK | X_OK) == 0;
   if (!usable || statvfs(config.limits.spill_dir.c_str(), &disk) != 0) {
-    part.findings.push_back({Severity::kFail, "H03", fmt::format("limits.spill_dir {} cannot be written to", config.limits.spill_dir),
-                             "large transactions are set aside there", "let limits.spill_dir name a folder that may be written to", ""});
+    part.findings.push_back(
+        {Severity::kFail, "H03",
+         fmt::format("limits.spill_dir {} cannot be written to", config.limits.spill_dir),
+         "large transactions are set aside there",
+         "let limits.spill_dir name a folder that may be written to", ""});
     return part;
   }
   const auto free_bytes = static_cast<int64_t>(disk.f_bavail) * static_cast<int64_t>(disk.f_frsize);
   if (free_bytes < config.limits.spill) {
-    part.findings.push_back({Severity::kWarn, "H03",
-                             fmt::format("{} has {} MiB free, limits.spill allows {}", config.limits.spill_dir, free_bytes >> 20,
-                                         FormatSize(config.limits.spill)),
-                             "a very large transaction could fill the disk", "lower limits.spill, or free some space", ""});
+    part.findings.push_back(
+        {Severity::kWarn, "H03",
+         fmt::format("{} has {} MiB free, limits.spill allows {}", config.limits.spill_dir,
+                     free_bytes >> 20, FormatSize(config.limits.spill)),
+         "a very large transaction could fill the disk", "lower limits.spill, or free some space",
+         ""});
   } else {
-    part.findings.push_back({Severity::kOk, "H03", "enough room to set large transactions aside", "", "", ""});
+    part.findings.push_back(
+        {Severity::kOk, "H03", "enough room to set large transactions aside", "", "", ""});
   }
   return part;
 }
 
 CheckPart CheckSource(const Config& config, const PipelineConfig& pipeline, const Clock& clock) {
-  CheckPart part{.name = "source " + pipeline.source, .pipeline = pipeline.name, .description = {}, .findings = {}};
+  CheckPart part{.name = "source " + pipeline.source,
+                 .pipeline = pipeline.name,
+                 .description = {},
+                 .findings = {}};
   const SourceConfig& source = config.sources.at(pipeline.source);
   Result<Secret> password = source.password.Resolve();
   if (!password.ok()) {
@@ -66,7 +76,8 @@ CheckPart CheckSource(const Config& config, const PipelineConfig& pipeline, cons
   SourceOptions options;
   options.conninfo = source.url;
   options.password = std::move(password).ValueUnsafe();
-  const auto connection = PgConnection::Connect(options, PgConnection::Mode::kNormal, clock.Now() + kConnectTime);
+  const auto connection =
+      PgConnection::Connect(options, PgConnection::Mode::kNormal, clock.Now() + kConnectTime);
   if (!connection.ok()) {
     part.findings.push_back(FindingOf(connection.status()));
     return part;
@@ -76,17 +87,27 @@ CheckPart CheckSource(const Config& config, const PipelineConfig& pipeline, cons
 }
 
 CheckPart CheckDestination(const DestinationConfig& destination) {
-  CheckPart part{.name = "destination " + destination.name, .pipeline = {}, .description = "DuckDB file " + destination.path, .findings = {}};
+  CheckPart part{.name = "destination " + destination.name,
+                 .pipeline = {},
+                 .description = "DuckDB file " + destination.path,
+                 .findings = {}};
   const size_t slash = destination.path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : destination.path.substr(0, slash);
+  const std::string folder = slash == std::string::npos ? "."
+                             : slash == 0               ? "/"
+                                                        : destination.path.substr(0, slash);
   const bool exists = access(destination.path.c_str(), F_OK) == 0;
   const std::string& needed = exists ? destination.path : folder;
   if (access(needed.c_str(), exists ? R_OK | W_OK : W_OK | X_OK) != 0) {
-    part.findings.push_back({Severity::kFail, "D20", fmt::format("{} cannot be written to", needed), "",
-                             fmt::format("let destinations.{}.path name a file in a folder that may be written to", destination.name), ""});
+    part.findings.push_back(
+        {Severity::kFail, "D20", fmt::format("{} cannot be written to", needed), "",
+         fmt::format("let destinations.{}.path name a file in a folder that may be written to",
+                     destination.name),
+         ""});
     return part;
   }
-  part.findings.push_back({Severity::kOk, "D20", exists ? "the file can be written to" : "the file can be made", "", "", ""});
+  part.findings.push_back({Severity::kOk, "D20",
+                           exists ? "the file can be written to" : "the file can be made", "", "",
+                           ""});
   return part;
 }
 
@@ -105,7 +126,8 @@ int CheckReport::Count(CheckFinding::Severity severity) const {
   return count;
 }
 
-CheckReport RunChecks(const Config& config, const std::vector<std::string>& pipelines, const Clock& clock) {
+CheckReport RunChecks(const Config& config, const std::vector<std::string>& pipelines,
+                      const Clock& clock) {
   CheckReport report;
   report.parts.push_back(CheckHost(config));
   std::set<std::string> destinations;
@@ -125,7 +147,9 @@ std::string FixSql(const CheckReport& report) {
   for (const CheckPart& part : report.parts) {
     bool titled = false;
     for (const CheckFinding& finding : part.findings) {
-      if (finding.severity == Severity::kOk || finding.sql.empty() || !seen.insert(part.name + "\n" + finding.sql).second) continue;
+      if (finding.severity == Severity::kOk || finding.sql.empty() ||
+          !seen.insert(part.name + "\n" + finding.sql).second)
+        continue;
       if (!titled) out += fmt::format("-- {}\n", EscapeControl(part.name));
       titled = true;
       out += fmt::format("-- {} {}\n{}\n", finding.id, EscapeControl(finding.what), finding.sql);
@@ -139,14 +163,16 @@ std::string CheckToJson(const CheckReport& report) {
   for (const CheckPart& part : report.parts) {
     for (const CheckFinding& finding : part.findings) {
       if (!checks.empty()) checks += ",";
-      checks += fmt::format(R"({{"part":{},"pipeline":{},"id":{},"severity":"{}","what":{},"why":{},"do":{},"sql":{}}})",
-                            JsonQuote(part.name), part.pipeline.empty() ? "null" : JsonQuote(part.pipeline), JsonQuote(finding.id),
-                            SeverityName(finding.severity), JsonQuote(finding.what), JsonQuote(finding.why),
-                            JsonQuote(finding.remedy), JsonQuote(finding.sql));
+      checks += fmt::format(
+          R"({{"part":{},"pipeline":{},"id":{},"severity":"{}","what":{},"why":{},"do":{},"sql":{}}})",
+          JsonQuote(part.name), part.pipeline.empty() ? "null" : JsonQuote(part.pipeline),
+          JsonQuote(finding.id), SeverityName(finding.severity), JsonQuote(finding.what),
+          JsonQuote(finding.why), JsonQuote(finding.remedy), JsonQuote(finding.sql));
     }
   }
-  return fmt::format(R"({{"ok":{},"failed":{},"warnings":{},"passed":{},"checks":[{}]}})", report.ok(),
-                     report.Count(Severity::kFail), report.Count(Severity::kWarn), report.Count(Severity::kOk), checks);
+  return fmt::format(R"({{"ok":{},"failed":{},"warnings":{},"passed":{},"checks":[{}]}})",
+                     report.ok(), report.Count(Severity::kFail), report.Count(Severity::kWarn),
+                     report.Count(Severity::kOk), checks);
 }
 
 }  // namespace etl

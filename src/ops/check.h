@@ -11,7 +11,7 @@ namespace etl {
 /// One line of `check`.
 struct CheckFinding {
   enum class Severity : uint8_t { kOk, kWarn, kFail } severity = Severity::kOk;
-  std::string id;      ///< S04, D20 … or an error code
+  std::string id;  ///< S04, D20 … or an error code
   std::string what;
   std::string why;
   std::string remedy;  ///< what to do: a command, a line of configuration, or SQL
@@ -32,8 +32,10 @@ struct CheckReport {
   bool ok() const { return Count(CheckFinding::Severity::kFail) == 0; }
 };
 
-/// Looks at the host, and at both ends of the pipelines named. An end that cannot be reached is a finding, not a failure.
-CheckReport RunChecks(const Config& config, const std::vector<std::string>& pipelines, const Clock& clock);
+/// Looks at the host, and at both ends of the pipelines named. An end that cannot be reached is a
+/// finding, not a failure.
+CheckReport RunChecks(const Config& config, const std::vector<std::string>& pipelines,
+                      const Clock& clock);
 
 /// The SQL of every failed and warned finding that has some, each once, ready for a DBA.
 std::string FixSql(const CheckReport& report);

@@ -12,7 +12,8 @@ using Severity = CheckFinding::Severity;
 Config OnePipeline(const std::string& path) {
   Config config;
   config.limits.spill_dir = testing::TempDir();
-  config.sources["s"] = SourceConfig{.name = "s", .url = "postgres:///x?host=/nonexistent", .password = {}};
+  config.sources["s"] =
+      SourceConfig{.name = "s", .url = "postgres:///x?host=/nonexistent", .password = {}};
   config.destinations["d"].name = "d";
   config.destinations["d"].path = path;
   config.pipelines["p"].name = "p";
@@ -22,10 +23,14 @@ Config OnePipeline(const std::string& path) {
 }
 
 TEST(Check, UnreachableSourceIsAFindingNotAFailure) {
-  const CheckReport report = RunChecks(OnePipeline(testing::TempDir() + "check_test.duckdb"), {"p"}, SystemClock());
+  const CheckReport report =
+      RunChecks(OnePipeline(testing::TempDir() + "check_test.duckdb"), {"p"}, SystemClock());
   ASSERT_EQ(report.Count(Severity::kFail), 1);
   EXPECT_FALSE(report.ok());
-  EXPECT_THAT(CheckToJson(report), HasSubstr("\"part\":\"source s\",\"pipeline\":\"p\",\"id\":\"ETL-S101\",\"severity\":\"fail\""));
+  EXPECT_THAT(
+      CheckToJson(report),
+      HasSubstr(
+          "\"part\":\"source s\",\"pipeline\":\"p\",\"id\":\"ETL-S101\",\"severity\":\"fail\""));
 }
 
 TEST(Check, UnwritableDestinationIsFound) {
@@ -42,7 +47,8 @@ TEST(Check, MissingSecretIsAFinding) {
 
 TEST(Check, FixSqlHoldsEachStatementOnce) {
   CheckReport report;
-  const CheckFinding finding{Severity::kFail, "S13", "no key", "", "ALTER", "ALTER TABLE a REPLICA IDENTITY FULL;"};
+  const CheckFinding finding{
+      Severity::kFail, "S13", "no key", "", "ALTER", "ALTER TABLE a REPLICA IDENTITY FULL;"};
   const CheckFinding passed{Severity::kOk, "S04", "fine", "", "", "ALTER SYSTEM x;"};
   report.parts.push_back({"source s", "p", "", {finding, passed}});
   report.parts.push_back({"source s", "q", "", {finding}});

@@ -6,8 +6,8 @@
 
 namespace etl {
 
-/// What the person or the service manager asked of the process. Set by the thread that receives signals, looked at by the
-/// thread that controls the work; both from any thread.
+/// What the person or the service manager asked of the process. Set by the thread that receives
+/// signals, looked at by the thread that controls the work; both from any thread.
 class Interrupt {
  public:
   /// Asks for a graceful end (the first SIGINT or SIGTERM).

@@ -5,7 +5,8 @@
 
 namespace etl {
 
-/// A number that one thread adds to and any thread reads. No read-modify-write: a plain load and store on the hot path.
+/// A number that one thread adds to and any thread reads. No read-modify-write: a plain load and
+/// store on the hot path.
 class Counter {
  public:
   void Add(uint64_t amount) {

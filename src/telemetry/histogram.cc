@@ -11,7 +11,8 @@ size_t LatencyHistogram::BucketOf(uint64_t micros) {
   if (micros < kLinear) return static_cast<size_t>(micros);
   // The highest set bit gives the power of two, the kSubBits bits after it the place within.
   const int shift = static_cast<int>(std::bit_width(micros)) - 1 - kSubBits;
-  const size_t bucket = (static_cast<size_t>(shift + 1) << kSubBits) + static_cast<size_t>((micros >> shift) - kLinear);
+  const size_t bucket = (static_cast<size_t>(shift + 1) << kSubBits) +
+                        static_cast<size_t>((micros >> shift) - kLinear);
   return std::min(bucket, kBuckets - 1);
 }
 
@@ -24,7 +25,8 @@ int64_t LatencyHistogram::UpperEdge(size_t bucket) {
 }
 
 void LatencyHistogram::RecordMicros(int64_t micros) {
-  std::atomic<uint64_t>& bucket = buckets_[BucketOf(static_cast<uint64_t>(std::max<int64_t>(micros, 0)))];
+  std::atomic<uint64_t>& bucket =
+      buckets_[BucketOf(static_cast<uint64_t>(std::max<int64_t>(micros, 0)))];
   bucket.store(bucket.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   count_.store(count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
@@ -33,7 +35,8 @@ std::optional<int64_t> LatencyHistogram::QuantileMicros(double fraction) const {
   // The buckets are summed here, not taken from count_, so that both come from the same reads.
   std::array<uint64_t, kBuckets> seen;
   uint64_t total = 0;
-  for (size_t i = 0; i < kBuckets; ++i) total += seen[i] = buckets_[i].load(std::memory_order_relaxed);
+  for (size_t i = 0; i < kBuckets; ++i)
+    total += seen[i] = buckets_[i].load(std::memory_order_relaxed);
   if (total == 0) return std::nullopt;
   const double wanted = std::ceil(std::clamp(fraction, 0.0, 1.0) * static_cast<double>(total));
   const uint64_t rank = std::max<uint64_t>(1, static_cast<uint64_t>(wanted));
