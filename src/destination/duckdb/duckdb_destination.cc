@@ -1,0 +1,272 @@
+#include "destination/duckdb/duckdb_destination.h"
+
+#include <algorithm>
+
+#include <arrow/api.h>
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/failpoint.h"
+
+namespace etl {
+namespace {
+
+/// A pause as long as the write before it keeps a steady stream of small commits from taking every core; more than this is
+/// not worth the delay, and big transactions are worth it anyway.
+constexpr Duration kLongestPause = std::chrono::milliseconds(100);
+constexpr int64_t kSmallTransaction = 20000;
+constexpr Duration kLockPause = std::chrono::milliseconds(100);
+
+}  // namespace
+
+DuckDbDestination::DuckDbDestination(std::shared_ptr<DuckDbFile> file, const Clock& clock)
+    : file_(std::move(file)), clock_(clock) {}
+
+DuckDbDestination::~DuckDbDestination() { CloseFile(); }
+
+Status DuckDbDestination::OpenFile() {
+  if (connection_ != nullptr) return Status::OK();
+  auto lease = DuckDbFile::Acquire(file_);
+  if (!lease.ok()) return lease.status();
+  lease_ = std::move(lease).ValueUnsafe();
+  ETL_ASSIGN_OR_RETURN(connection_, DuckDbConnection::Open(lease_->database()));
+  return Status::OK();
+}
+
+void DuckDbDestination::CloseFile() {
+  chunks_.clear();
+  idle_sides_.clear();
+  connection_.reset();
+  lease_.reset();
+  touched_bytes_ = 0;
+}
+
+Result<Checkpoint> DuckDbDestination::Start(const StartOptions& options) {
+  ETL_CHECK(!started_);
+  options_ = options;
+  books_ = DuckDbBookkeeping(options.pipeline);
+  auto start = [&]() -> Status {
+    ETL_RETURN_IF_ERROR(OpenFile());
+    ETL_RETURN_IF_ERROR(DuckDbBookkeeping::Prepare(*connection_));
+    ETL_ASSIGN_OR_RETURN(progress_, books_.LoadProgress(*connection_));
+    ETL_ASSIGN_OR_RETURN(tables_, books_.LoadTables(*connection_));
+    return Status::OK();
+  };
+  if (Status status = start(); !status.ok()) {
+    CloseFile();
+    // With `release` the file is shared by agreement: the other program will close it.
+    if (file_->options().release.has_value() && KindOf(status) == ErrorKind::kBusy)
+      return MakeError(ErrorKind::kTransient, PartsOf(status));
+    return status;
+  }
+  started_ = true;
+  last_work_ = clock_.Now();
+  Checkpoint checkpoint = progress_;
+  for (const auto& [oid, table] : tables_) checkpoint.tables.push_back(table.checkpoint);
+  return checkpoint;
+}
+
+Status DuckDbDestination::BeginHistory(const NewHistory& history) {
+  ETL_CHECK(started_ && !failed_ && pieces_ == 0);
+  ETL_RETURN_IF_ERROR(Fail(OpenFile()));
+  chunks_.clear();
+  Checkpoint next = progress_;
+  next.identity = history.identity;
+  next.timeline = history.timeline;
+  next.position = history.position;
+  next.lc_monetary = history.lc_monetary;
+  const Status stored = InTransaction(
+      [&]() -> Status {
+        for (auto& [oid, table] : tables_) {
+          Remember(table.checkpoint.schema->id);
+          ETL_RETURN_IF_ERROR(DropCopy(table));
+          table.checkpoint.phase = TablePhase::kWaiting;
+          table.checkpoint.stop_code.clear();
+          table.checkpoint.stop_reason.clear();
+          ETL_RETURN_IF_ERROR(books_.SaveTable(*connection_, table));
+        }
+        return books_.SaveHistory(*connection_, next);
+      },
+      "duckdb.history.before_commit", "duckdb.history.after_commit");
+  ETL_RETURN_IF_ERROR(Fail(stored));
+  progress_ = std::move(next);
+  return Status::OK();
+}
+
+Status DuckDbDestination::SetTimeline(uint32_t timeline) {
+  ETL_CHECK(started_ && !failed_ && pieces_ == 0);
+  ETL_RETURN_IF_ERROR(Fail(OpenFile()));
+  progress_.timeline = timeline;
+  return Fail(InTransaction([&] { return books_.SaveHistory(*connection_, progress_); },
+                            "duckdb.timeline.before_commit", "duckdb.timeline.after_commit"));
+}
+
+bool DuckDbDestination::Ready(Instant now) const {
+  return started_ && !failed_ && !delivery_.has_value() && now >= ready_at_;
+}
+
+Status DuckDbDestination::Accept(Delivery delivery) {
+  ETL_CHECK(started_ && !failed_ && !delivery_.has_value());
+  delivery_ = std::move(delivery);
+  return Status::OK();
+}
+
+bool DuckDbDestination::ReleaseDue(Instant now) const {
+  return file_->options().release.has_value() && connection_ != nullptr && pieces_ == 0 &&
+         chunks_.empty() && !delivery_.has_value() &&
+         now >= last_work_ + *file_->options().release;
+}
+
+Result<Progress> DuckDbDestination::Advance(Instant now) {
+  ETL_CHECK(started_ && !failed_);
+  Progress progress;
+  progress.durable = progress_.position;
+  if (delivery_.has_value()) {
+    if (Status status = OpenFile(); !status.ok()) {
+      if (!file_->options().release.has_value() || KindOf(status) != ErrorKind::kBusy)
+        return Fail(std::move(status));
+      progress.by = now + kLockPause;
+      return progress;
+    }
+    const Instant begin = clock_.Now();
+    Delivery delivery = std::move(*delivery_);
+    delivery_.reset();
+    ETL_RETURN_IF_ERROR(Fail(Execute(delivery, &progress)));
+    while (pieces_ == 0 && !folds_.empty()) {
+      const FoldRequest request = folds_.front();
+      folds_.pop_front();
+      ETL_RETURN_IF_ERROR(Fail(ApplyFold(request, &progress)));
+    }
+    const Instant end = clock_.Now();
+    if (pieces_ == 0) {
+      if (rows_in_transaction_ < kSmallTransaction)
+        ready_at_ = end + std::min<Duration>(end - begin, kLongestPause);
+      rows_in_transaction_ = 0;
+    }
+    last_work_ = end;
+    progress.worked = true;
+    progress.durable = progress_.position;
+  } else if (ReleaseDue(now)) {
+    CloseFile();
+  }
+  if (ready_at_ > now) progress.by = std::min(progress.by, ready_at_);
+  if (file_->options().release.has_value() && connection_ != nullptr)
+    progress.by = std::min(progress.by, last_work_ + *file_->options().release);
+  if (!progress.worked && progress.by <= now) progress.by = now + std::chrono::milliseconds(10);
+  return progress;
+}
+
+Status DuckDbDestination::Execute(Delivery& delivery, Progress* progress) {
+  if (auto* segment = std::get_if<Segment>(&delivery)) {
+    rows_in_transaction_ += segment->rows;
+    return ApplySegment(*segment, progress);
+  }
+  if (auto* rows = std::get_if<ChunkRows>(&delivery)) {
+    // Chunks need no pause between them: nothing is gained by making them bigger.
+    if (pieces_ == 0) rows_in_transaction_ = kSmallTransaction;
+    return ApplyChunk(*rows, progress);
+  }
+  if (auto* settled = std::get_if<SettledRows>(&delivery)) return ApplySettled(*settled);
+  folds_.push_back(std::get<FoldRequest>(delivery));
+  return Status::OK();
+}
+
+Status DuckDbDestination::Read(const ReadOptions& options) {
+  ETL_CHECK(started_);
+  const TableState* table = Find(options.schema->id);
+  if (table == nullptr || !table->has_target) {
+    return MakeError(ErrorKind::kSchema, "ETL-D140",
+                     "table " + options.schema->QualifiedName() + " is not at the destination yet",
+                     "wait until its copy is done");
+  }
+  ETL_ASSIGN_OR_RETURN(auto snapshot, DuckDbSnapshot::Open(file_));
+  std::string columns;
+  for (const Column& column : options.schema->columns)
+    columns += (columns.empty() ? "" : ", ") + QuoteIdentifier(column.name);
+  DuckDbConnection& connection = snapshot->connection();
+  return connection.Query("SELECT " + columns + " FROM " + books_.Target(connection, *table).Sql(),
+                          options.schema->ArrowSchema(), options.on_batch);
+}
+
+Status DuckDbDestination::Shutdown(Instant deadline) {
+  Status status;
+  while (started_ && !failed_ && delivery_.has_value() && clock_.Now() < deadline) {
+    const auto progress = Advance(clock_.Now());
+    if (!progress.ok()) status = progress.status();
+    // A file that another program holds is not waited for at the end.
+    if (!progress.ok() || !progress->worked) break;
+  }
+  delivery_.reset();
+  CloseFile();
+  pieces_ = 0;
+  started_ = false;
+  return status;
+}
+
+Status DuckDbDestination::Fail(Status status) {
+  if (status.ok()) return status;
+  failed_ = true;
+  Undo();
+  CloseFile();
+  return status;
+}
+
+Status DuckDbDestination::InTransaction(const std::function<Status()>& work,
+                                        const char* before_commit, const char* after_commit) {
+  ETL_RETURN_IF_ERROR(connection_->Begin());
+  Status status = work();
+  if (!status.ok()) {
+    connection_->Rollback();
+    Undo();
+    return status;
+  }
+  ETL_FAILPOINT(before_commit);
+  ETL_RETURN_IF_ERROR(connection_->Commit());
+  ETL_FAILPOINT(after_commit);
+  undo_.clear();
+  changed_.clear();
+  return Status::OK();
+}
+
+void DuckDbDestination::Undo() {
+  for (auto& [oid, before] : undo_) {
+    if (before.has_value()) {
+      tables_[oid] = std::move(*before);
+    } else {
+      tables_.erase(oid);
+    }
+  }
+  undo_.clear();
+  changed_.clear();
+}
+
+void DuckDbDestination::Remember(TableId table) {
+  if (undo_.contains(table.oid)) return;
+  const TableState* state = Find(table);
+  undo_.emplace(table.oid, state == nullptr ? std::nullopt : std::optional<TableState>(*state));
+}
+
+DuckDbDestination::TableState* DuckDbDestination::Find(TableId table) {
+  const auto found = tables_.find(table.oid);
+  return found == tables_.end() ? nullptr : &found->second;
+}
+
+DuckDbDestination::TableState& DuckDbDestination::Make(TableId table) {
+  Remember(table);
+  TableState& state = tables_[table.oid];
+  if (state.checkpoint.schema == nullptr) {
+    auto schema = std::make_shared<TableSchema>();
+    schema->id = table;
+    state.checkpoint.schema = std::move(schema);
+  }
+  return state;
+}
+
+Status DuckDbDestination::CheckpointIfNeeded() {
+  if (touched_bytes_ < file_->options().memory_bytes / 4 || !chunks_.empty()) return Status::OK();
+  // Another pipeline's open transaction is reason enough to try again later.
+  if (connection_->Execute("CHECKPOINT").ok()) touched_bytes_ = 0;
+  return Status::OK();
+}
+
+}  // namespace etl

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "destination/destination.h"
+#include "destination/duckdb/change_columns.h"
+#include "destination/duckdb/duckdb_apply.h"
+#include "destination/duckdb/duckdb_bookkeeping.h"
+#include "destination/duckdb/duckdb_file.h"
+
+namespace etl {
+
+/// One pipeline's tables in a DuckDB file. Each piece of a segment is applied at once inside an open DuckDB transaction, which
+/// COMMITs, together with the position, at the piece that completes it; rows of a chunk wait in a transaction of their own
+/// connection. After any error everything open is rolled back and only Start, on a new object, goes on.
+///
+/// Owned and called by the writer thread. A crash at any moment leaves the state before or after one such transaction.
+class DuckDbDestination : public Destination {
+ public:
+  DuckDbDestination(std::shared_ptr<DuckDbFile> file, const Clock& clock);
+  ~DuckDbDestination() override;
+
+  Result<Checkpoint> Start(const StartOptions& options) override;
+  Status BeginHistory(const NewHistory& history) override;
+  Status SetTimeline(uint32_t timeline) override;
+  bool Ready(Instant now) const override;
+  Status Accept(Delivery delivery) override;
+  Result<Progress> Advance(Instant now) override;
+  Status Read(const ReadOptions& options) override;
+  Status Shutdown(Instant deadline) override;
+
+  /// Closes this pipeline's connections; the next work opens them again. Only between destination transactions.
+  void CloseFile();
+
+ private:
+  using TableState = DuckDbTableState;
+  struct Diverged {
+    TableId table;
+    std::string why;
+  };
+  /// A chunk whose rows are being written, in a transaction of its own.
+  struct OpenChunk {
+    uint32_t attempt = 0;
+    uint32_t generation = 0;
+    int64_t rows = 0;
+    std::unique_ptr<DuckDbConnection> connection;
+  };
+
+  // duckdb_destination.cc
+  Status OpenFile();
+  Status Execute(Delivery& delivery, Progress* progress);
+  Status Fail(Status status);
+  Status InTransaction(const std::function<Status()>& work, const char* before_commit,
+                       const char* after_commit);
+  void Undo();
+  void Remember(TableId table);
+  TableState* Find(TableId table);
+  TableState& Make(TableId table);
+  Status CheckpointIfNeeded();
+  bool ReleaseDue(Instant now) const;
+
+  // duckdb_segment.cc
+  Status ApplySegment(Segment& segment, Progress* progress);
+  Result<std::optional<Diverged>> ApplyParts(Segment& segment, Progress* progress);
+  Result<std::optional<Diverged>> Apply(const ChangeBatch& batch);
+  Status ApplyTruncate(const TruncateChange& truncate);
+  Status ApplySchema(const SchemaChange& change, Progress* progress);
+  Status ApplyCopyStart(const CopyStart& start, Progress* progress);
+  Status ApplyPlan(const CopyPlan& plan);
+  Status ApplyStop(const TableStop& stop, Progress* progress);
+  Status SetAside(const Diverged& diverged, Progress* progress);
+  Result<std::optional<std::string>> WhyRefused(const TableSchema& schema);
+  Status RenameTarget(TableState& table, const std::string& schema, const std::string& name);
+  Status CreateTarget(TableState& table);
+  Status DropCopy(TableState& table);
+  bool StoresPending(const TableState& table) const;
+  bool StoresTarget(const TableState& table) const;
+
+  // duckdb_copy.cc
+  Status ApplyChunk(ChunkRows& rows, Progress* progress);
+  Status WriteChunk(const TableState& table, const ChunkRows& rows, OpenChunk* chunk);
+  Status ApplySettled(const SettledRows& rows);
+  Status ApplyFold(const FoldRequest& request, Progress* progress);
+  Status FinishFold(TableState& table, FoldResult* result, Progress* progress);
+  Status MoveShadow(TableState& table);
+  void DropOpenChunks(TableId table);
+  bool HasOpenChunks(TableId table) const;
+  Result<std::unique_ptr<DuckDbConnection>> SideConnection();
+
+  const std::shared_ptr<DuckDbFile> file_;
+  const Clock& clock_;
+  StartOptions options_;
+  DuckDbBookkeeping books_{""};
+
+  std::unique_ptr<DuckDbFile::Lease> lease_;  // Outlives all connections.
+  std::unique_ptr<DuckDbConnection> connection_;
+  std::vector<std::unique_ptr<DuckDbConnection>> idle_sides_;
+  std::map<std::pair<uint32_t, uint32_t>, OpenChunk> chunks_;  // By table and chunk number.
+
+  Checkpoint progress_;  // Without its tables.
+  std::map<uint32_t, TableState> tables_;
+  std::map<uint32_t, std::optional<TableState>> undo_;  // As before the open transaction.
+  std::map<uint32_t, FillValues> fills_;  // Of columns added since Start, for chunks read before.
+  std::set<uint32_t> changed_;            // Tables with changes in the open transaction.
+  int pieces_ = 0;                        // Applied in the open transaction.
+  int64_t rows_in_transaction_ = 0;
+
+  std::optional<Delivery> delivery_;
+  std::deque<FoldRequest> folds_;  // Asked for while a segment was incomplete.
+  int64_t touched_bytes_ = 0;      // What DELETEs hold until the next CHECKPOINT, about.
+  bool started_ = false;
+  bool failed_ = false;
+  Instant ready_at_{};
+  Instant last_work_{};
+};
+
+}  // namespace etl

@@ -1,0 +1,117 @@
+#include "destination/duckdb/duckdb_file.h"
+
+#include <filesystem>
+
+#include "base/check.h"
+
+namespace etl {
+
+Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings) {
+  duckdb_config config = nullptr;
+  if (duckdb_create_config(&config) == DuckDBError)
+    return MakeError(ErrorKind::kInternal, "ETL-D190", "DuckDB: no configuration");
+  auto set = [&](const char* name, const std::string& value) {
+    duckdb_set_config(config, name, value.c_str());
+  };
+  set("enable_external_access", "false");
+  set("autoinstall_known_extensions", "false");
+  set("autoload_known_extensions", "false");
+  set("allow_community_extensions", "false");
+  set("preserve_insertion_order", "false");
+  set("temp_directory", settings.path + ".tmp");
+  if (settings.read_only) set("access_mode", "READ_ONLY");
+  if (settings.threads > 0) set("threads", std::to_string(settings.threads));
+  if (settings.memory_bytes > 0) set("memory_limit", std::to_string(settings.memory_bytes) + "B");
+  duckdb_database database = nullptr;
+  char* message = nullptr;
+  const duckdb_state state = duckdb_open_ext(settings.path.c_str(), &database, config, &message);
+  duckdb_destroy_config(&config);
+  if (state == DuckDBSuccess) return database;
+  const std::string text = message == nullptr ? "unknown error" : message;
+  if (message != nullptr) duckdb_free(message);
+  Status status = DuckDbError(DUCKDB_ERROR_IO, text, "open " + settings.path);
+  if (text.find("newer version") != std::string::npos ||
+      text.find("not a valid DuckDB database") != std::string::npos) {
+    return MakeError(ErrorKind::kConfig,
+                     {.code = "ETL-D122",
+                      .what = "DuckDB: open " + settings.path,
+                      .why = text,
+                      .safe = "the file was not touched",
+                      .remedy = "name another file, or move this one away"});
+  }
+  if (text.find("Permission denied") != std::string::npos ||
+      text.find("No such file or directory") != std::string::npos) {
+    return MakeError(ErrorKind::kConfig,
+                     {.code = "ETL-D121",
+                      .what = "DuckDB: open " + settings.path,
+                      .why = text,
+                      .safe = {},
+                      .remedy = "make the directory writable for this user"});
+  }
+  return status;
+}
+
+DuckDbFile::DuckDbFile(DuckDbOptions options) : options_(std::move(options)) {}
+
+DuckDbFile::~DuckDbFile() {
+  ETL_CHECK(users_ == 0);
+  if (database_ != nullptr) duckdb_close(&database_);
+}
+
+Status DuckDbFile::OpenLocked() {
+  // Replaying the file's log needs memory that the work itself may not use: the limit comes after it.
+  ETL_ASSIGN_OR_RETURN(database_,
+                       OpenDuckDb({.path = options_.path, .threads = options_.threads}));
+  auto prepare = [&]() -> Status {
+    ETL_ASSIGN_OR_RETURN(auto connection, DuckDbConnection::Open(database_));
+    ETL_RETURN_IF_ERROR(connection->Execute("CHECKPOINT").status());
+    return connection
+        ->Execute("SET memory_limit = '" + std::to_string(options_.memory_bytes) + "B'")
+        .status();
+  };
+  const Status status = prepare();
+  if (!status.ok()) duckdb_close(&database_);
+  return status;
+}
+
+Result<std::unique_ptr<DuckDbFile::Lease>> DuckDbFile::Acquire(
+    const std::shared_ptr<DuckDbFile>& file) {
+  std::lock_guard lock(file->mutex_);
+  if (file->database_ == nullptr) ETL_RETURN_IF_ERROR(file->OpenLocked());
+  ++file->users_;
+  return std::make_unique<Lease>(file);
+}
+
+DuckDbFile::Lease::~Lease() {
+  std::lock_guard lock(file_->mutex_);
+  if (--file_->users_ == 0) duckdb_close(&file_->database_);
+}
+
+std::shared_ptr<DuckDbFile> DuckDbFiles::Get(const DuckDbOptions& options) {
+  std::error_code ignored;
+  std::filesystem::path path = std::filesystem::weakly_canonical(options.path, ignored);
+  if (path.empty()) path = options.path;
+  std::lock_guard lock(mutex_);
+  std::weak_ptr<DuckDbFile>& slot = files_[path.string()];
+  std::shared_ptr<DuckDbFile> file = slot.lock();
+  if (file == nullptr) {
+    file = std::make_shared<DuckDbFile>(options);
+    slot = file;
+  }
+  return file;
+}
+
+Result<std::unique_ptr<DuckDbSnapshot>> DuckDbSnapshot::Open(
+    const std::shared_ptr<DuckDbFile>& file) {
+  auto snapshot = std::make_unique<DuckDbSnapshot>();
+  ETL_ASSIGN_OR_RETURN(snapshot->lease_, DuckDbFile::Acquire(file));
+  ETL_ASSIGN_OR_RETURN(snapshot->connection_,
+                       DuckDbConnection::Open(snapshot->lease_->database()));
+  ETL_RETURN_IF_ERROR(snapshot->connection_->Begin());
+  // The transaction sees the moment of its first look at the file, not that of BEGIN.
+  ETL_RETURN_IF_ERROR(
+      snapshot->connection_->Rows("SELECT count(*)::VARCHAR FROM _etl.meta").status());
+  return snapshot;
+}
+
+}  // namespace etl

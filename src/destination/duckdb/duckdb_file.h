@@ -1,0 +1,89 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include <duckdb.h>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "destination/duckdb/duckdb_connection.h"
+
+namespace etl {
+
+struct DuckDbOptions {
+  std::string path;
+  /// Closed after so long without work, so that other programs can open it. None: kept open.
+  std::optional<Duration> release;
+  int64_t memory_bytes = 256 << 20;  ///< DuckDB's own limit; it overshoots by some 50 MB
+  int threads = 2;
+};
+
+/// One database file of this process. DuckDB accepts a second handle on the same file, and the two do not see each other:
+/// so all pipelines that write into a file share this object. Safe from any thread.
+class DuckDbFile {
+ public:
+  explicit DuckDbFile(DuckDbOptions options);
+  ~DuckDbFile();
+  const DuckDbOptions& options() const { return options_; }
+
+  /// Holds the file open for as long as it lives.
+  class Lease {
+   public:
+    explicit Lease(std::shared_ptr<DuckDbFile> file) : file_(std::move(file)) {}
+    ~Lease();
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    duckdb_database database() const { return file_->database_; }
+
+   private:
+    std::shared_ptr<DuckDbFile> file_;
+  };
+  /// Opens the file if nobody has it open. A lock of another process is ETL-D131 (kBusy) with its pid.
+  static Result<std::unique_ptr<Lease>> Acquire(const std::shared_ptr<DuckDbFile>& file);
+
+ private:
+  Status OpenLocked();
+
+  const DuckDbOptions options_;
+  std::mutex mutex_;  // Guards users_ and the opening and closing of database_.
+  int users_ = 0;
+  duckdb_database database_ = nullptr;
+};
+
+/// The files of a process, by path. Made by the owner of the destinations. Safe from any thread.
+class DuckDbFiles {
+ public:
+  /// The same object for the same file; the options of the first call count.
+  std::shared_ptr<DuckDbFile> Get(const DuckDbOptions& options);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::weak_ptr<DuckDbFile>> files_;
+};
+
+/// A read transaction on a connection of its own: what was stored at one moment, to be read later.
+class DuckDbSnapshot {
+ public:
+  static Result<std::unique_ptr<DuckDbSnapshot>> Open(const std::shared_ptr<DuckDbFile>& file);
+  DuckDbConnection& connection() { return *connection_; }
+
+ private:
+  std::unique_ptr<DuckDbFile::Lease> lease_;  // Outlives the connection.
+  std::unique_ptr<DuckDbConnection> connection_;
+};
+
+/// Opens `path` for this process with the settings that every use has: nothing outside the file is reachable from SQL, no
+/// extension is fetched or loaded. `read_only` for queries.
+struct DuckDbOpenSettings {
+  std::string path;
+  bool read_only = false;
+  int64_t memory_bytes = 0;  ///< 0: DuckDB's default
+  int threads = 0;           ///< 0: DuckDB's default
+};
+Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings);
+
+}  // namespace etl

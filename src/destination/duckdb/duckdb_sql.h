@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/table_schema.h"
+
+namespace etl {
+
+/// The only place where identifiers and literals enter DuckDB's SQL.
+std::string QuoteIdentifier(std::string_view name);
+std::string QuoteLiteral(std::string_view text);
+
+/// A table with its three-part name; the first part is the file's catalog name (rule 5.7).
+struct DuckDbTable {
+  std::string catalog;
+  std::string schema;
+  std::string name;
+  std::string Sql() const;
+  bool operator==(const DuckDbTable&) const = default;
+};
+
+/// The type as CREATE TABLE takes it: DECIMAL(12,2), STRUCT("a" INTEGER)[] …
+std::string DuckDbTypeName(const ColumnType& type);
+
+/// `"a" INTEGER, "b" VARCHAR`.
+std::string ColumnDefinitions(const TableSchema& schema);
+
+/// The columns that every row of an append table carries behind the source's own.
+struct MetadataColumn {
+  const char* name;
+  const char* type;
+};
+const std::vector<MetadataColumn>& MetadataColumns();
+
+/// Equality as DuckDB sees it: ASCII case is ignored in names.
+std::string FoldName(std::string_view name);
+
+}  // namespace etl
