@@ -9,13 +9,14 @@
 
 #include "base/log.h"
 #include "postgres/connection.h"
+#include "postgres/preflight.h"
 
 namespace etl {
 namespace {
 
 using Severity = CheckFinding::Severity;
 
-constexpr auto kConnectTime = std::chrono::seconds(15);
+constexpr auto kSourceTime = std::chrono::seconds(30);
 constexpr rlim_t kDescriptorsWanted = 1024;
 
 std::string_view SeverityName(Severity severity) {
@@ -25,6 +26,15 @@ std::string_view SeverityName(Severity severity) {
     case Severity::kFail: return "fail";
   }
   return "fail";
+}
+
+Severity SeverityOf(PreflightFinding::Severity severity) {
+  switch (severity) {
+    case PreflightFinding::Severity::kOk: return Severity::kOk;
+    case PreflightFinding::Severity::kWarn: return Severity::kWarn;
+    case PreflightFinding::Severity::kFail: return Severity::kFail;
+  }
+  return Severity::kFail;
 }
 
 CheckPart CheckHost(const Config& config) {
@@ -76,13 +86,22 @@ CheckPart CheckSource(const Config& config, const PipelineConfig& pipeline, cons
   SourceOptions options;
   options.conninfo = source.url;
   options.password = std::move(password).ValueUnsafe();
-  const auto connection =
-      PgConnection::Connect(options, PgConnection::Mode::kNormal, clock.Now() + kConnectTime);
-  if (!connection.ok()) {
-    part.findings.push_back(FindingOf(connection.status()));
-    return part;
+  PreflightOptions wanted;
+  wanted.publication = pipeline.publication;
+  wanted.slot = pipeline.slot;
+  wanted.tables = pipeline.tables.patterns();
+  wanted.append = pipeline.mode == PipelineMode::kAppend;
+  for (const auto& [table, rules] : pipeline.columns) {
+    wanted.columns[table] = ColumnRules{.exclude = rules.exclude, .hash = rules.hash};
   }
-  part.findings.push_back({Severity::kOk, "S01", "the server can be reached", "", "", ""});
+  part.description = "PostgreSQL at " + DescribeSource(options);
+  for (PreflightFinding& finding : RunSourcePreflight(options, wanted, clock.Now() + kSourceTime)) {
+    // The preflight ends its remedies in a semicolon where they are SQL.
+    std::string sql = finding.remedy.ends_with(';') ? finding.remedy : "";
+    part.findings.push_back({SeverityOf(finding.severity), std::move(finding.id),
+                             std::move(finding.what), std::move(finding.why),
+                             std::move(finding.remedy), std::move(sql)});
+  }
   return part;
 }
 

@@ -29,8 +29,7 @@ TEST(Check, UnreachableSourceIsAFindingNotAFailure) {
   EXPECT_FALSE(report.ok());
   EXPECT_THAT(
       CheckToJson(report),
-      HasSubstr(
-          "\"part\":\"source s\",\"pipeline\":\"p\",\"id\":\"ETL-S101\",\"severity\":\"fail\""));
+      HasSubstr("\"part\":\"source s\",\"pipeline\":\"p\",\"id\":\"S01\",\"severity\":\"fail\""));
 }
 
 TEST(Check, UnwritableDestinationIsFound) {
