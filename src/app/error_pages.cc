@@ -211,6 +211,16 @@ constexpr ErrorPage kPages[] = {
      "This is a bug: please report it with the log. The destination keeps what it has."},
     {"ETL-X003", "the stream is not what it should be",
      "This is a bug: please report it with the log. The destination keeps what it has."},
+    {"ETL-X004", "a value cannot be compared",
+     "This is a bug: please report it with the type that the message names."},
+    {"ETL-S130", "some tables were left behind",
+     "The others are up to date. The message says why each stopped; mend that, then run "
+     "`etl-stream pipeline resync`."},
+    {"ETL-U010", "the pipeline has no copy to compare",
+     "In append mode the destination holds every change instead of the current rows."},
+    {"ETL-U011", "the table is not one of the pipeline",
+     "Write it as schema.table; `etl-stream status` lists them."},
+    {"ETL-V002", "verify was interrupted", "Nothing was changed. Run it again for a verdict."},
     {"ETL-X010", "not part of this build", "Use a complete build."},
 };
 

@@ -29,12 +29,11 @@ class Driver {
       : place_(subject.make()), mode_(mode) {
     Open();
     if (checkpoint_.identity.has_value()) return;
-    const Status begun = destination_->BeginHistory({.identity = {.system_id = 7512345678901234567u,
-                                                                  .database_oid = 5,
-                                                                  .slot = "etl_p"},
-                                                     .timeline = 1,
-                                                     .position = {1000},
-                                                     .lc_monetary = "C"});
+    const Status begun = destination_->BeginHistory(
+        {.identity = {.system_id = 7512345678901234567u, .database_oid = 5, .slot = "etl_p"},
+         .timeline = 1,
+         .position = {1000},
+         .lc_monetary = "C"});
     EXPECT_TRUE(begun.ok()) << ErrorLine(begun);
   }
 
@@ -110,10 +109,10 @@ class Driver {
   std::deque<Progress::ChunkDone> chunks_;
 };
 
-#define ASSERT_DONE(expression)                       \
-  do {                                                \
-    const ::etl::Status done_ = (expression);         \
-    ASSERT_TRUE(done_.ok()) << ErrorLine(done_);      \
+#define ASSERT_DONE(expression)                  \
+  do {                                           \
+    const ::etl::Status done_ = (expression);    \
+    ASSERT_TRUE(done_.ok()) << ErrorLine(done_); \
   } while (false)
 
 Segment Complete(Lsn end, std::vector<SegmentPart> parts = {}, int64_t rows = 0) {
@@ -227,10 +226,10 @@ TEST_P(Conformance, UnsentValuesFollowTheRowThroughKeyChanges) {
   Driver driver(GetParam());
   const auto schema = SimpleSchema();
   MakeLive(driver, schema, {2000});
-  ASSERT_DONE(driver.SendAndSettle(
-      Complete({3000}, {SimpleBatch(schema, {2008},
-                                    {{Op::kInsert, {"1", "\"one\"", "1"}},
-                                     {Op::kInsert, {"2", "\"two\"", "1"}}})})));
+  ASSERT_DONE(driver.SendAndSettle(Complete(
+      {3000}, {SimpleBatch(
+                  schema, {2008},
+                  {{Op::kInsert, {"1", "\"one\"", "1"}}, {Op::kInsert, {"2", "\"two\"", "1"}}})})));
   // 1 goes to 3; 2 takes the freed key 1; a new row takes 2.
   ASSERT_DONE(driver.SendAndSettle(
       Complete({4000}, {SimpleBatch(schema, {3008},
@@ -241,9 +240,8 @@ TEST_P(Conformance, UnsentValuesFollowTheRowThroughKeyChanges) {
                                      {Op::kInsert, {"2", "\"new\"", "4"}},
                                      {Op::kUpdate, {"1", "null", "5"}, true}})})));
   EXPECT_EQ(driver.Texts(schema),
-            ModelTexts({ModelBatch(*schema, {{"3", "\"one\"", "2"},
-                                             {"1", "\"two\"", "5"},
-                                             {"2", "\"new\"", "4"}})}));
+            ModelTexts({ModelBatch(
+                *schema, {{"3", "\"one\"", "2"}, {"1", "\"two\"", "5"}, {"2", "\"new\"", "4"}})}));
 }
 
 TEST_P(Conformance, ATableThatDivergedIsSetAsideAndTheOthersGoOn) {
@@ -284,13 +282,21 @@ TEST_P(Conformance, RowsOfUnfinishedChunksLeaveNothingBehind) {
       Complete({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}},
                         CopyPlan{.table = schema->id,
                                  .generation = 1,
-                                 .chunks = {{.number = 0, .leaf = {1}, .leaf_schema = "public",
-                                             .leaf_name = "simple", .file_node = 77,
-                                             .first_block = 0, .end_block = 5},
+                                 .chunks = {{.number = 0,
+                                             .leaf = {1},
+                                             .leaf_schema = "public",
+                                             .leaf_name = "simple",
+                                             .file_node = 77,
+                                             .first_block = 0,
+                                             .end_block = 5},
                                             {.number = 1, .leaf = {1}, .first_block = 5}}}})));
   auto chunk = [&](uint32_t number, uint32_t attempt, const std::string& id, bool done) {
-    ChunkRows rows{.table = schema->id, .generation = 1, .chunk = number, .attempt = attempt,
-                   .schema = schema, .rows = ModelBatch(*schema, {{id, "\"x\"", "1"}})};
+    ChunkRows rows{.table = schema->id,
+                   .generation = 1,
+                   .chunk = number,
+                   .attempt = attempt,
+                   .schema = schema,
+                   .rows = ModelBatch(*schema, {{id, "\"x\"", "1"}})};
     if (done) rows.done = ChunkRows::Done{.high = {1990}, .rows = 1};
     return rows;
   };
@@ -314,8 +320,8 @@ TEST_P(Conformance, RowsOfUnfinishedChunksLeaveNothingBehind) {
   ASSERT_DONE(driver.SendAndSettle(FoldRequest{.table = schema->id, .generation = 1}));
   ASSERT_EQ(driver.folds().size(), 1u);
   EXPECT_EQ(driver.folds()[0].rows, 2);
-  EXPECT_EQ(driver.Texts(schema), ModelTexts({ModelBatch(*schema, {{"1", "\"x\"", "1"},
-                                                                   {"4", "\"x\"", "1"}})}));
+  EXPECT_EQ(driver.Texts(schema),
+            ModelTexts({ModelBatch(*schema, {{"1", "\"x\"", "1"}, {"4", "\"x\"", "1"}})}));
 }
 
 TEST_P(Conformance, ValuesOfAnotherIncarnationAreMissingUntilTheyAreReadAgain) {
@@ -325,17 +331,19 @@ TEST_P(Conformance, ValuesOfAnotherIncarnationAreMissingUntilTheyAreReadAgain) {
   ASSERT_DONE(driver.SendAndSettle(
       Complete({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}},
                         CopyPlan{.table = schema->id, .generation = 1, .chunks = {{}}}})));
-  ASSERT_DONE(driver.SendAndSettle(ChunkRows{
-      .table = schema->id, .generation = 1, .schema = schema,
-      .rows = ModelBatch(*schema, {{"1", "\"former\"", "1"}, {"2", "\"other\"", "1"}}),
-      .done = ChunkRows::Done{.high = {2000}, .rows = 2}}));
-  // 1 is deleted; 2 moves there without its out-of-line value.
   ASSERT_DONE(driver.SendAndSettle(
-      Complete({3000}, {SimpleBatch(schema, {2008},
-                                    {{Op::kDelete, {"1", "null", "null"}},
-                                     {Op::kDelete, {"2", "null", "null"}},
-                                     {Op::kMove, {"1", "null", "2"}, true}},
-                                    4711)})));
+      ChunkRows{.table = schema->id,
+                .generation = 1,
+                .schema = schema,
+                .rows = ModelBatch(*schema, {{"1", "\"former\"", "1"}, {"2", "\"other\"", "1"}}),
+                .done = ChunkRows::Done{.high = {2000}, .rows = 2}}));
+  // 1 is deleted; 2 moves there without its out-of-line value.
+  ASSERT_DONE(
+      driver.SendAndSettle(Complete({3000}, {SimpleBatch(schema, {2008},
+                                                         {{Op::kDelete, {"1", "null", "null"}},
+                                                          {Op::kDelete, {"2", "null", "null"}},
+                                                          {Op::kMove, {"1", "null", "2"}, true}},
+                                                         4711)})));
   ASSERT_DONE(driver.SendAndSettle(FoldRequest{.table = schema->id, .generation = 1}));
   ASSERT_EQ(driver.folds().size(), 1u);
   const FoldResult asked = driver.folds()[0];
@@ -344,15 +352,21 @@ TEST_P(Conformance, ValuesOfAnotherIncarnationAreMissingUntilTheyAreReadAgain) {
   EXPECT_EQ(asked.xids, std::vector<uint32_t>{4711});
   EXPECT_EQ(asked.at, Lsn{3000});
   // Broken again after the reading began: it does not count.
-  ASSERT_DONE(driver.SendAndSettle(
-      SettledRows{.table = schema->id, .generation = 1, .read_after = {2000}, .high = {2000},
-                  .rows = ModelBatch(*schema, {{"1", "\"former\"", "2"}})}));
+  ASSERT_DONE(
+      driver.SendAndSettle(SettledRows{.table = schema->id,
+                                       .generation = 1,
+                                       .read_after = {2000},
+                                       .high = {2000},
+                                       .rows = ModelBatch(*schema, {{"1", "\"former\"", "2"}})}));
   ASSERT_DONE(driver.SendAndSettle(FoldRequest{.table = schema->id, .generation = 1}));
   ASSERT_EQ(driver.folds().size(), 2u);
   EXPECT_FALSE(driver.folds()[1].folded);
-  ASSERT_DONE(driver.SendAndSettle(
-      SettledRows{.table = schema->id, .generation = 1, .read_after = {3000}, .high = {3000},
-                  .rows = ModelBatch(*schema, {{"1", "\"other\"", "2"}})}));
+  ASSERT_DONE(
+      driver.SendAndSettle(SettledRows{.table = schema->id,
+                                       .generation = 1,
+                                       .read_after = {3000},
+                                       .high = {3000},
+                                       .rows = ModelBatch(*schema, {{"1", "\"other\"", "2"}})}));
   driver.Crash();
   ASSERT_DONE(driver.SendAndSettle(FoldRequest{.table = schema->id, .generation = 1}));
   ASSERT_EQ(driver.folds().size(), 3u);
@@ -378,18 +392,18 @@ class History {
     std::vector<Chunk> plan;
     for (int block = 0; block < ModelTable::kBlocks; ++block)
       plan.push_back({.number = static_cast<uint32_t>(block)});
-    ASSERT_DONE(driver_.SendAndSettle(
-        Complete({2000}, {CopyStart{.schema = table_.schema(), .generation = 1, .from = {2000}},
-                          CopyPlan{.table = table_.schema()->id,
-                                   .generation = 1,
-                                   .chunks = std::move(plan)}})));
+    ASSERT_DONE(driver_.SendAndSettle(Complete(
+        {2000},
+        {CopyStart{.schema = table_.schema(), .generation = 1, .from = {2000}},
+         CopyPlan{.table = table_.schema()->id, .generation = 1, .chunks = std::move(plan)}})));
     copying_ = true;
     if (table_.schema()->identity == Identity::kKey) {
       for (int block = 0; block < ModelTable::kBlocks; ++block) CopyBlock(block);
     } else {
       if (random_.OneIn(2)) Segments();
       ignore_below_ = Lsn{lsn_};
-      for (int block = 0; block < ModelTable::kBlocks; ++block) SendBlock(block, table_.Block(block));
+      for (int block = 0; block < ModelTable::kBlocks; ++block)
+        SendBlock(block, table_.Block(block));
     }
     if (random_.OneIn(2)) Segments();
     FoldUntilDone();
@@ -415,7 +429,8 @@ class History {
         table_.Truncate(commit, ++xid_, &parts);
         lsn_ += 8;
       }
-      rows += table_.Transaction(Lsn{lsn_}, ++xid_, 1 + static_cast<int>(random_.Below(12)), &parts);
+      rows +=
+          table_.Transaction(Lsn{lsn_}, ++xid_, 1 + static_cast<int>(random_.Below(12)), &parts);
       lsn_ += 8;
     }
     if (random_.OneIn(6)) {
@@ -486,9 +501,8 @@ class History {
   void FoldUntilDone() {
     for (int round = 0; round < 50; ++round) {
       driver_.folds().clear();
-      ASSERT_DONE(driver_.SendAndSettle(FoldRequest{.table = table_.schema()->id,
-                                                    .generation = 1,
-                                                    .ignore_below = ignore_below_}));
+      ASSERT_DONE(driver_.SendAndSettle(FoldRequest{
+          .table = table_.schema()->id, .generation = 1, .ignore_below = ignore_below_}));
       ASSERT_EQ(driver_.folds().size(), 1u);
       const FoldResult result = driver_.folds()[0];
       if (result.folded) {
@@ -528,8 +542,8 @@ TEST_P(Conformance, LiveTablesEqualAModelUnderRandomChangesAndCrashes) {
   const auto [first, last] = SeedsOf(GetParam());
   for (int seed = first; seed <= last; ++seed) {
     for (const Identity identity : {Identity::kKey, Identity::kFullRow}) {
-      SCOPED_TRACE(testing::Message() << "seed " << seed << ", identity "
-                                      << static_cast<int>(identity));
+      SCOPED_TRACE(testing::Message()
+                   << "seed " << seed << ", identity " << static_cast<int>(identity));
       History history(GetParam(), {.identity = identity, .seed = static_cast<uint64_t>(seed)});
       history.Live(6);
       if (HasFailure()) return;
@@ -542,8 +556,8 @@ TEST_P(Conformance, CopiedTablesEqualAModelUnderRandomChangesAndCrashes) {
   const auto [first, last] = SeedsOf(GetParam());
   for (int seed = first; seed <= last; ++seed) {
     for (const Identity identity : {Identity::kKey, Identity::kFullRow, Identity::kNone}) {
-      SCOPED_TRACE(testing::Message() << "seed " << seed << ", identity "
-                                      << static_cast<int>(identity));
+      SCOPED_TRACE(testing::Message()
+                   << "seed " << seed << ", identity " << static_cast<int>(identity));
       History history(GetParam(), {.identity = identity, .seed = static_cast<uint64_t>(seed)});
       history.Copy();
       if (HasFailure()) return;

@@ -10,7 +10,8 @@
 
 namespace etl {
 
-/// What a destination brings to the suite: places to write to, each opened any number of times, one after the other.
+/// What a destination brings to the suite: places to write to, each opened any number of times, one
+/// after the other.
 class ConformancePlace {
  public:
   virtual ~ConformancePlace() = default;
@@ -27,8 +28,9 @@ struct ConformanceSubject {
   int seeds = 8;
 };
 
-/// The suite that every destination passes: `INSTANTIATE_TEST_SUITE_P(Name, Conformance, testing::Values(subject))` in its
-/// own test, with conformance.cc and conformance_model.cc among the sources.
+/// The suite that every destination passes: `INSTANTIATE_TEST_SUITE_P(Name, Conformance,
+/// testing::Values(subject))` in its own test, with conformance.cc and conformance_model.cc among
+/// the sources.
 class Conformance : public testing::TestWithParam<ConformanceSubject> {};
 
 inline void PrintTo(const ConformanceSubject& subject, std::ostream* out) { *out << subject.name; }

@@ -84,9 +84,8 @@ std::string ModelTable::RandomCell(size_t column) {
     return std::to_string(random_.Below(static_cast<uint64_t>((options_.keys + 1) / 2)));
   if (definition.attnum == 2) return random_.OneIn(2) ? "\"a\"" : "\"B b\"";
   if (random_.OneIn(5)) return "null";
-  const std::string number = std::to_string(random_.Below(options_.identity == Identity::kKey
-                                                              ? 100000
-                                                              : 2));
+  const std::string number =
+      std::to_string(random_.Below(options_.identity == Identity::kKey ? 100000 : 2));
   switch (definition.type->kind) {
     case TypeKind::kText: return "\"text of some length " + number + "\"";
     case TypeKind::kList: return "[\"e" + number + "\", null]";
@@ -212,8 +211,8 @@ void ModelTable::Step(uint64_t* next) {
 
 void ModelTable::StepFullRow(uint64_t* next) {
   const uint64_t ordinal = 2 * (*next)++;
-  const uint64_t choice = schema_->identity == Identity::kNone || rows_.empty() ? 0
-                                                                                : random_.Below(3);
+  const uint64_t choice =
+      schema_->identity == Identity::kNone || rows_.empty() ? 0 : random_.Below(3);
   if (choice > 0) {
     auto other = rows_.begin();
     std::advance(other, static_cast<ptrdiff_t>(random_.Below(rows_.size())));
@@ -277,7 +276,8 @@ void ModelTable::ChangeSchema(std::vector<SegmentPart>* parts) {
   auto next = std::make_shared<TableSchema>(*schema_);
   SchemaChange change{.from = schema_};
   ++next->version;
-  // Two names are swapped, or a column goes, or one comes, with or without a value for the rows that are there.
+  // Two names are swapped, or a column goes, or one comes, with or without a value for the rows
+  // that are there.
   const size_t last = next->columns.size() - 1;
   if (next->columns.size() > 4 && random_.OneIn(2)) {
     const size_t column = 2 + random_.Below(next->columns.size() - 2);

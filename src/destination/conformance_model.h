@@ -26,9 +26,9 @@ std::shared_ptr<arrow::RecordBatch> ModelBatch(const TableSchema& schema,
 /// Rows as sorted texts that are equal exactly when the rows are.
 std::vector<std::string> ModelTexts(const std::vector<std::shared_ptr<arrow::RecordBatch>>& rows);
 
-/// A source table in memory for tests of destinations: makes random changes and knows what the table then holds. Rows lie in
-/// blocks, as PostgreSQL's do, and an update may move a row to another block: chunks read at different moments see what
-/// they would see there.
+/// A source table in memory for tests of destinations: makes random changes and knows what the
+/// table then holds. Rows lie in blocks, as PostgreSQL's do, and an update may move a row to
+/// another block: chunks read at different moments see what they would see there.
 class ModelTable {
  public:
   struct Options {
@@ -45,7 +45,8 @@ class ModelTable {
   std::vector<std::string> Texts() const;
   size_t size() const { return rows_.size(); }
 
-  /// One transaction of up to `changes` changes; parts are appended to `parts`. Returns the number of rows.
+  /// One transaction of up to `changes` changes; parts are appended to `parts`. Returns the number
+  /// of rows.
   int64_t Transaction(Lsn commit, uint32_t xid, int changes, std::vector<SegmentPart>* parts);
   /// A truncate, or a change of the columns.
   void Truncate(Lsn commit, uint32_t xid, std::vector<SegmentPart>* parts);

@@ -94,6 +94,10 @@ class Destination {
   /// The stored rows of a table at the stored position, for verify. Callable between Advance calls.
   virtual Status Read(const ReadOptions& options) = 0;
 
+  /// Removes everything the engine keeps about this pipeline, tables under copy included; leaves
+  /// the tables that readers see.
+  virtual Status Forget() = 0;
+
   /// Any thread, at any time: makes a call that is blocked in I/O return soon, with an error. What
   /// was not committed is lost, as after a crash. Shutdown follows.
   virtual void Interrupt() {}

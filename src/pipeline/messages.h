@@ -55,7 +55,7 @@ struct HoldAt {
 struct Release {};
 /// Copy a table again, or all of them; readers keep the old rows until the swap.
 struct Resync {
-  std::optional<TableId> table;
+  std::string table;  ///< schema.table; empty: every table
 };
 /// Finish what is complete, drain and end.
 struct Drain {};

@@ -85,6 +85,7 @@ Result<Wake> Reader::Step(Instant now) {
   if (draining_ && in_flight_.empty() && (segment_.empty() || in_transaction_) &&
       !board_->drained) {
     board_->drained = true;
+    board_->changed.Notify();
     worked_ = true;
   }
   return Wake{.worked = worked_, .by = NextDeadline(now)};
@@ -154,6 +155,7 @@ Status Reader::TakeCommands() {
     } else if (std::holds_alternative<Freeze>(*command)) {
       frozen_ = true;
       board_->frozen = true;
+      board_->changed.Notify();
     } else if (const auto* hold = std::get_if<HoldAt>(&*command)) {
       hold_at_ = hold->lsn;
       frozen_ = false;
@@ -375,8 +377,10 @@ void Reader::Publish(Instant now) {
     status->tables.push_back(std::move(row));
   }
   board_->status.store(std::move(status));
-  board_->reached = target_.valid() && durable_ >= target_ && AllSettled();
-  if (holding_ && segment_.empty() && in_flight_.empty()) board_->held_at = hold_at_.value;
+  const bool reached = target_.valid() && durable_ >= target_ && AllSettled();
+  if (reached != board_->reached.exchange(reached)) board_->changed.Notify();
+  const Lsn held = holding_ && segment_.empty() && in_flight_.empty() ? hold_at_ : Lsn{};
+  if (held.value != board_->held_at.exchange(held.value)) board_->changed.Notify();
 }
 
 Instant Reader::NextDeadline(Instant now) const {

@@ -21,6 +21,7 @@
 #include "postgres/system_catalog.h"
 #include "postgres/wal_stream.h"
 #include "runtime/byte_budget.h"
+#include "runtime/event_fd.h"
 #include "runtime/stage.h"
 
 namespace etl {
@@ -66,6 +67,7 @@ struct ReaderBoard {
   std::atomic<bool> frozen{false};
   std::atomic<bool> drained{false};
   std::atomic<int64_t> changes{0};
+  EventFd changed;  ///< notified when one of the flags above changes
 };
 
 /// The reader stage: takes the WAL stream, turns it into segments, decides the order of everything
@@ -202,7 +204,7 @@ class Reader : public Stage {
   Lsn hold_at_;
   bool holding_ = false;
   bool draining_ = false;
-  std::vector<std::optional<TableId>> resyncs_;
+  std::vector<std::string> resyncs_;  ///< schema.table; empty: all
 
   // Times.
   Instant next_status_{};

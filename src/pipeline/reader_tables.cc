@@ -112,11 +112,12 @@ Status Reader::ActOnTables() {
     ETL_RETURN_IF_ERROR(StopTable(
         id, table, "ETL-S121", "it left the publication or was dropped; the copy stays as it is"));
   }
-  for (std::optional<TableId>& resync : std::exchange(resyncs_, {})) {
+  for (const std::string& resync : std::exchange(resyncs_, {})) {
     for (TableId id : tables_.ids()) {
-      if (resync && *resync != id) continue;
-      if (!present.contains(id.oid)) continue;
-      WantCopy(tables_.at(id), "asked for", tables_.at(id).phase == TablePhase::kLive);
+      TableRuntime& table = tables_.at(id);
+      if (table.schema == nullptr || !present.contains(id.oid)) continue;
+      if (!resync.empty() && resync != table.schema->QualifiedName()) continue;
+      WantCopy(table, "asked for", table.phase == TablePhase::kLive);
     }
   }
   for (const TableFacts& facts : answer.tables) ETL_RETURN_IF_ERROR(ActOnTable(facts));
@@ -140,7 +141,7 @@ Status Reader::ActOnTable(const TableFacts& facts) {
     if (!first_look_done_ || table->copy_wanted) return BeginTable(facts);
     return Status::OK();
   }
-  if (table->copy_wanted) return BeginTable(facts);
+  if (table->copy_wanted || table->phase == TablePhase::kWaiting) return BeginTable(facts);
   const Fingerprint now = FingerprintOf(facts);
   if (table->fingerprint_known) {
     const std::string reason = ReasonToCopyAgain(table->fingerprint, now);

@@ -17,8 +17,13 @@ void Append(std::vector<T>& to, std::vector<T>&& from) {
 
 }  // namespace
 
-Writer::Writer(Destination* destination, DeliveryChannel* deliveries, ReplyChannel* replies)
-    : destination_(destination), deliveries_(deliveries), replies_(replies) {}
+Writer::Writer(Destination* destination, DeliveryChannel* deliveries, ReplyChannel* replies,
+               LatencyHistogram* stored, const Clock& clock)
+    : destination_(destination),
+      deliveries_(deliveries),
+      replies_(replies),
+      stored_(stored),
+      clock_(clock) {}
 
 Result<Wake> Writer::Step(Instant now) {
   deliveries_->ClearConsumer();
@@ -26,6 +31,10 @@ Result<Wake> Writer::Step(Instant now) {
   Wake wake;
   if (destination_->Ready(now)) {
     if (std::optional<Delivery> delivery = deliveries_->TryPop()) {
+      if (const auto* segment = std::get_if<Segment>(&*delivery);
+          segment != nullptr && segment->complete && segment->rows > 0) {
+        received_.emplace_back(segment->end, segment->received);
+      }
       ETL_RETURN_IF_ERROR(destination_->Accept(std::move(*delivery)));
       ++accepted_;
       wake.worked = true;
@@ -34,6 +43,10 @@ Result<Wake> Writer::Step(Instant now) {
   ETL_ASSIGN_OR_RETURN(Progress progress, destination_->Advance(now));
   wake.worked = wake.worked || progress.worked;
   wake.by = progress.by;
+  while (!received_.empty() && received_.front().first <= progress.durable) {
+    if (stored_ != nullptr) stored_->Record(clock_.Now() - received_.front().second);
+    received_.pop_front();
+  }
   // A delivery counts as taken once the destination would accept another one: until then commits
   // gather at the reader.
   const uint64_t taken =

@@ -1,10 +1,13 @@
 #pragma once
 
+#include <deque>
 #include <optional>
+#include <utility>
 
 #include "destination/destination.h"
 #include "pipeline/messages.h"
 #include "runtime/stage.h"
+#include "telemetry/histogram.h"
 
 namespace etl {
 
@@ -13,7 +16,9 @@ namespace etl {
 /// Owned by the pipeline.
 class Writer : public Stage {
  public:
-  Writer(Destination* destination, DeliveryChannel* deliveries, ReplyChannel* replies);
+  /// `stored`: commit received → stored at the destination; may be null.
+  Writer(Destination* destination, DeliveryChannel* deliveries, ReplyChannel* replies,
+         LatencyHistogram* stored, const Clock& clock);
   Result<Wake> Step(Instant now) override;
   void AddPollFds(std::vector<pollfd>& fds) override;
 
@@ -23,6 +28,9 @@ class Writer : public Stage {
   Destination* const destination_;
   DeliveryChannel* const deliveries_;
   ReplyChannel* const replies_;
+  LatencyHistogram* const stored_;
+  const Clock& clock_;
+  std::deque<std::pair<Lsn, Instant>> received_;  ///< segments on their way: end → when received
   uint64_t accepted_ = 0;
   uint64_t reported_ = 0;
   std::optional<WriterReply> unsent_;

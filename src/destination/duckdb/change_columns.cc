@@ -121,9 +121,9 @@ bool SameColumns(const TableSchema& a, const TableSchema& b) {
   return true;
 }
 
-Result<std::shared_ptr<arrow::RecordBatch>> MapRows(
-    const std::shared_ptr<arrow::RecordBatch>& rows, const TableSchema& from, const TableSchema& to,
-    const FillValues& fill) {
+Result<std::shared_ptr<arrow::RecordBatch>> MapRows(const std::shared_ptr<arrow::RecordBatch>& rows,
+                                                    const TableSchema& from, const TableSchema& to,
+                                                    const FillValues& fill) {
   if (SameColumns(from, to)) return rows;
   const auto schema = to.ArrowSchema();
   arrow::ArrayVector columns;
@@ -167,8 +167,9 @@ Result<const ChangeBatch*> MapChanges(const ChangeBatch& batch, const TableSchem
     const int source = batch.schema->ColumnByAttnum(to->columns[c].attnum);
     for (int64_t row = 0; source >= 0 && row < batch.size(); ++row) {
       if (!batch.Unsent(row, source)) continue;
-      mapped->unsent[static_cast<size_t>(row) * static_cast<size_t>(mapped->unsent_words) +
-                     c / 64] |= uint64_t{1} << (c % 64);
+      mapped
+          ->unsent[static_cast<size_t>(row) * static_cast<size_t>(mapped->unsent_words) + c / 64] |=
+          uint64_t{1} << (c % 64);
     }
   }
   return mapped;

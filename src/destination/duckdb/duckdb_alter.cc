@@ -20,8 +20,8 @@ std::vector<const Column*> Filled(const TableSchema& from, const TableSchema& to
   std::vector<const Column*> filled;
   for (const Column& column : to.columns) {
     const auto value = fill.find(column.attnum);
-    if (from.ColumnByAttnum(column.attnum) < 0 && value != fill.end() &&
-        value->second != nullptr && !value->second->IsNull(0))
+    if (from.ColumnByAttnum(column.attnum) < 0 && value != fill.end() && value->second != nullptr &&
+        !value->second->IsNull(0))
       filled.push_back(&column);
   }
   return filled;
@@ -34,8 +34,8 @@ Status StoreFill(DuckDbConnection& connection, const std::vector<const Column*>&
   arrow::FieldVector fields;
   arrow::ArrayVector columns;
   for (const Column* column : filled) {
-    definitions += (definitions.empty() ? "" : ", ") + FillName(*column) + " " +
-                   DuckDbTypeName(*column->type);
+    definitions +=
+        (definitions.empty() ? "" : ", ") + FillName(*column) + " " + DuckDbTypeName(*column->type);
     fields.push_back(ArrowFieldOf(FillName(*column), *column->type));
     columns.push_back(fill.at(column->attnum)->Slice(0, 1));
   }
@@ -52,11 +52,11 @@ Result<std::vector<std::string>> OwnColumns(DuckDbConnection& connection, const 
   std::set<std::string> known;
   for (const Column& column : from.columns) known.insert(FoldName(NameOf(column, options)));
   ETL_ASSIGN_OR_RETURN(
-      auto rows, connection.Rows(fmt::format(
-                     "SELECT column_name FROM duckdb_columns() WHERE database_name = {} AND "
-                     "schema_name = {} AND table_name = {} ORDER BY column_index",
-                     QuoteLiteral(table.catalog), QuoteLiteral(table.schema),
-                     QuoteLiteral(table.name))));
+      auto rows,
+      connection.Rows(fmt::format(
+          "SELECT column_name FROM duckdb_columns() WHERE database_name = {} AND "
+          "schema_name = {} AND table_name = {} ORDER BY column_index",
+          QuoteLiteral(table.catalog), QuoteLiteral(table.schema), QuoteLiteral(table.name))));
   std::vector<std::string> own;
   for (const TextRow& row : rows) {
     if (!known.contains(FoldName(*row[0]))) own.push_back(*row[0]);
@@ -109,7 +109,8 @@ Status AlterTable(DuckDbConnection& connection, const DuckDbTable& table, const 
     const std::string name = QuoteIdentifier(NameOf(column, options));
     const std::string passing = QuoteIdentifier("_etl_passing_" + std::to_string(column.attnum));
     if (index < 0) {
-      // Dropped last, for a table may not be without columns; renamed first, for its name may come again.
+      // Dropped last, for a table may not be without columns; renamed first, for its name may come
+      // again.
       sql += alter + "RENAME COLUMN " + name + " TO " + passing + "; ";
       second += alter + "DROP COLUMN " + passing + "; ";
       continue;
@@ -144,8 +145,8 @@ Status MoveTable(DuckDbConnection& connection, const DuckDbTable& from, const Du
   return connection
       .Execute(fmt::format("CREATE SCHEMA IF NOT EXISTS {}; CREATE TABLE {} AS SELECT * FROM {}; "
                            "DROP TABLE {}",
-                           QuoteIdentifier(to.catalog) + "." + QuoteIdentifier(to.schema),
-                           to.Sql(), from.Sql(), from.Sql()))
+                           QuoteIdentifier(to.catalog) + "." + QuoteIdentifier(to.schema), to.Sql(),
+                           from.Sql(), from.Sql()))
       .status();
 }
 

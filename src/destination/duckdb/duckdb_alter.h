@@ -9,11 +9,13 @@ namespace etl {
 struct AlterOptions {
   /// Columns are called c<attnum> (a pending table): nothing is renamed.
   bool by_attnum = false;
-  /// The table had changes in this transaction: an ALTER of it would fail at COMMIT, so it is built anew.
+  /// The table had changes in this transaction: an ALTER of it would fail at COMMIT, so it is built
+  /// anew.
   bool changed = false;
 };
 
-/// Brings the columns of `table` from one version to the next, by attnum, in the transaction at hand.
+/// Brings the columns of `table` from one version to the next, by attnum, in the transaction at
+/// hand.
 Status AlterTable(DuckDbConnection& connection, const DuckDbTable& table, const TableSchema& from,
                   const TableSchema& to, const FillValues& fill, AlterOptions options);
 

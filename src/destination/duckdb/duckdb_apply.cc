@@ -14,7 +14,8 @@ namespace {
 
 std::string KeyName(size_t i) { return "k" + std::to_string(i); }
 
-/// Makes the temporary table of the keys touched: k0 …, n (the number of the key, -1 where its target row is not asked for).
+/// Makes the temporary table of the keys touched: k0 …, n (the number of the key, -1 where its
+/// target row is not asked for).
 Result<DuckDbTable> StoreKeys(DuckDbConnection& connection, const ChangeBatch& batch,
                               const FinalRows& final) {
   const DuckDbTable keys = connection.Temporary("_etl_keys");
@@ -35,10 +36,9 @@ Result<DuckDbTable> StoreKeys(DuckDbConnection& connection, const ChangeBatch& b
   fields.push_back(arrow::field("n", arrow::int32()));
   columns.push_back(std::make_shared<arrow::Int32Array>(static_cast<int64_t>(numbers.size()),
                                                         arrow::Buffer::Wrap(numbers)));
-  ETL_RETURN_IF_ERROR(connection
-                          .Execute("CREATE OR REPLACE TEMP TABLE _etl_keys(" + definitions +
-                                   "n INTEGER)")
-                          .status());
+  ETL_RETURN_IF_ERROR(
+      connection.Execute("CREATE OR REPLACE TEMP TABLE _etl_keys(" + definitions + "n INTEGER)")
+          .status());
   ETL_RETURN_IF_ERROR(connection.Append(
       keys, *arrow::RecordBatch::Make(arrow::schema(std::move(fields)),
                                       static_cast<int64_t>(numbers.size()), std::move(columns))));
@@ -56,7 +56,8 @@ std::string KeyMatch(const TableSchema& schema, const std::string& table, const 
   return condition;
 }
 
-/// The batch's final rows, with values that were not sent taken from where they were sent last, in the batch or the target.
+/// The batch's final rows, with values that were not sent taken from where they were sent last, in
+/// the batch or the target.
 Result<std::shared_ptr<arrow::RecordBatch>> BuildFinalRows(DuckDbConnection& connection,
                                                            const DuckDbTable& table,
                                                            const DuckDbTable& keys,
@@ -111,8 +112,8 @@ Result<std::shared_ptr<arrow::RecordBatch>> BuildFinalRows(DuckDbConnection& con
     }
     for (size_t i = 0; i < asked.size(); ++i) {
       if (asked[i] != static_cast<int>(c)) continue;
-      ETL_ASSIGN_OR_RETURN(
-          column, arrow::Concatenate({column, old_rows->column(static_cast<int>(i) + 1)}));
+      ETL_ASSIGN_OR_RETURN(column,
+                           arrow::Concatenate({column, old_rows->column(static_cast<int>(i) + 1)}));
     }
     ETL_ASSIGN_OR_RETURN(column, TakeRows(column, indices));
     columns.push_back(std::move(column));
@@ -127,15 +128,14 @@ Result<ApplyOutcome> ApplyKeyed(DuckDbConnection& connection, const DuckDbTable&
   if (final.contradiction)
     return ApplyOutcome{.diverged = true, .why = "changes of one key contradict each other"};
   ETL_ASSIGN_OR_RETURN(const DuckDbTable keys, StoreKeys(connection, batch, final));
-  ETL_ASSIGN_OR_RETURN(const auto rows,
-                       BuildFinalRows(connection, table, keys, batch, final));
+  ETL_ASSIGN_OR_RETURN(const auto rows, BuildFinalRows(connection, table, keys, batch, final));
   if (rows == nullptr)
     return ApplyOutcome{.diverged = true, .why = "a row to be updated is not there"};
   ApplyOutcome outcome;
-  ETL_ASSIGN_OR_RETURN(outcome.deleted,
-                       connection.Execute(fmt::format("DELETE FROM {} AS t USING {} AS k WHERE {}",
-                                                      table.Sql(), keys.Sql(),
-                                                      KeyMatch(*batch.schema, "t", "k"))));
+  ETL_ASSIGN_OR_RETURN(
+      outcome.deleted,
+      connection.Execute(fmt::format("DELETE FROM {} AS t USING {} AS k WHERE {}", table.Sql(),
+                                     keys.Sql(), KeyMatch(*batch.schema, "t", "k"))));
   if (outcome.deleted != final.existing) {
     outcome.diverged = true;
     outcome.why = fmt::format("{} rows should have been there for {} keys, found {}",
@@ -234,8 +234,7 @@ Result<ApplyOutcome> ApplyNetRows(DuckDbConnection& connection, const DuckDbTabl
                                "count(*) AS have FROM {} t JOIN {} x ON {} GROUP BY x.n",
                                table.Sql(), net.Sql(), match))
           .status());
-  const std::string joined =
-      net.Sql() + " x LEFT JOIN temp.main._etl_have h ON x.n = h.n";
+  const std::string joined = net.Sql() + " x LEFT JOIN temp.main._etl_have h ON x.n = h.n";
   ETL_ASSIGN_OR_RETURN(const int64_t lacking,
                        connection.Number("SELECT count(*) FROM " + joined +
                                          " WHERE x.net + coalesce(h.have, 0) < 0"));

@@ -8,7 +8,8 @@ namespace etl {
 
 /// What applying a batch to a table that readers see came to.
 struct ApplyOutcome {
-  /// The table did not hold the rows that the changes are about (rule 5.3): roll back, the table has diverged.
+  /// The table did not hold the rows that the changes are about (rule 5.3): roll back, the table
+  /// has diverged.
   bool diverged = false;
   std::string why;
   int64_t deleted = 0;
@@ -19,8 +20,8 @@ struct ApplyOutcome {
 Result<ApplyOutcome> ApplyChanges(DuckDbConnection& connection, const DuckDbTable& table,
                                   const ChangeBatch& batch);
 
-/// Multiset arithmetic over whole rows (rule 5.5). `net` is a table with the columns of `schema` as n0, n1 …, a row number `n`
-/// and `net`, how many equal rows come (or go, below zero).
+/// Multiset arithmetic over whole rows (rule 5.5). `net` is a table with the columns of `schema` as
+/// n0, n1 …, a row number `n` and `net`, how many equal rows come (or go, below zero).
 Result<ApplyOutcome> ApplyNetRows(DuckDbConnection& connection, const DuckDbTable& table,
                                   const TableSchema& schema, const DuckDbTable& net);
 

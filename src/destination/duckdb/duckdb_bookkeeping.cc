@@ -74,15 +74,15 @@ Status DuckDbBookkeeping::Prepare(DuckDbConnection& connection) {
 
 Result<Checkpoint> DuckDbBookkeeping::LoadProgress(DuckDbConnection& connection) const {
   Checkpoint checkpoint;
-  ETL_ASSIGN_OR_RETURN(
-      auto rows, connection.Rows("SELECT system_id::VARCHAR, database_oid::VARCHAR, slot, "
-                                 "timeline::VARCHAR, \"position\"::VARCHAR, lc_monetary FROM "
-                                 "_etl.progress WHERE pipeline = " +
-                                 QuoteLiteral(pipeline_)));
+  ETL_ASSIGN_OR_RETURN(auto rows,
+                       connection.Rows("SELECT system_id::VARCHAR, database_oid::VARCHAR, slot, "
+                                       "timeline::VARCHAR, \"position\"::VARCHAR, lc_monetary FROM "
+                                       "_etl.progress WHERE pipeline = " +
+                                       QuoteLiteral(pipeline_)));
   if (rows.empty()) return checkpoint;
   const TextRow& row = rows[0];
-  checkpoint.identity = SourceIdentity{Parse<uint64_t>(row[0]), Parse<uint32_t>(row[1]),
-                                       row[2].value_or("")};
+  checkpoint.identity =
+      SourceIdentity{Parse<uint64_t>(row[0]), Parse<uint32_t>(row[1]), row[2].value_or("")};
   checkpoint.timeline = Parse<uint32_t>(row[3]);
   checkpoint.position = Lsn{Parse<uint64_t>(row[4])};
   checkpoint.lc_monetary = row[5].value_or("");
@@ -124,8 +124,7 @@ Result<std::map<uint32_t, DuckDbTableState>> DuckDbBookkeeping::LoadTables(
                       mine + " ORDER BY oid, number"));
   for (const TextRow& row : chunks) {
     const auto found = tables.find(Parse<uint32_t>(row[0]));
-    if (found == tables.end() ||
-        found->second.checkpoint.generation != Parse<uint32_t>(row[1]))
+    if (found == tables.end() || found->second.checkpoint.generation != Parse<uint32_t>(row[1]))
       continue;
     Chunk chunk{.number = Parse<uint32_t>(row[2]),
                 .leaf = {Parse<uint32_t>(row[3])},
@@ -138,14 +137,13 @@ Result<std::map<uint32_t, DuckDbTableState>> DuckDbBookkeeping::LoadTables(
     if (row[8].has_value()) chunk.end_block = Parse<uint32_t>(row[8]);
     found->second.checkpoint.chunks.push_back(std::move(chunk));
   }
-  ETL_ASSIGN_OR_RETURN(
-      auto done, connection.Rows("SELECT oid::VARCHAR, generation::VARCHAR, number::VARCHAR, "
-                                 "high::VARCHAR, \"rows\"::VARCHAR FROM _etl.chunks_done" +
-                                 mine + " ORDER BY oid, number"));
+  ETL_ASSIGN_OR_RETURN(auto done,
+                       connection.Rows("SELECT oid::VARCHAR, generation::VARCHAR, number::VARCHAR, "
+                                       "high::VARCHAR, \"rows\"::VARCHAR FROM _etl.chunks_done" +
+                                       mine + " ORDER BY oid, number"));
   for (const TextRow& row : done) {
     const auto found = tables.find(Parse<uint32_t>(row[0]));
-    if (found == tables.end() ||
-        found->second.checkpoint.generation != Parse<uint32_t>(row[1]))
+    if (found == tables.end() || found->second.checkpoint.generation != Parse<uint32_t>(row[1]))
       continue;
     TableCheckpoint& checkpoint = found->second.checkpoint;
     checkpoint.done.push_back(
@@ -159,12 +157,11 @@ Status DuckDbBookkeeping::SaveHistory(DuckDbConnection& connection,
                                       const Checkpoint& checkpoint) const {
   const SourceIdentity identity = checkpoint.identity.value_or(SourceIdentity{});
   return connection
-      .Execute(fmt::format(
-          "DELETE FROM _etl.progress WHERE pipeline = {0};"
-          "INSERT INTO _etl.progress VALUES ({0}, {1}, {2}, {3}, {4}, {5}, {6})",
-          QuoteLiteral(pipeline_), identity.system_id, identity.database_oid,
-          QuoteLiteral(identity.slot), checkpoint.timeline, checkpoint.position.value,
-          QuoteLiteral(checkpoint.lc_monetary)))
+      .Execute(fmt::format("DELETE FROM _etl.progress WHERE pipeline = {0};"
+                           "INSERT INTO _etl.progress VALUES ({0}, {1}, {2}, {3}, {4}, {5}, {6})",
+                           QuoteLiteral(pipeline_), identity.system_id, identity.database_oid,
+                           QuoteLiteral(identity.slot), checkpoint.timeline,
+                           checkpoint.position.value, QuoteLiteral(checkpoint.lc_monetary)))
       .status();
 }
 
@@ -193,6 +190,16 @@ Status DuckDbBookkeeping::SaveTable(DuckDbConnection& connection,
       .status();
 }
 
+Status DuckDbBookkeeping::DropPipeline(DuckDbConnection& connection) const {
+  for (const char* table : {"progress", "tables", "chunks", "chunks_done"}) {
+    ETL_RETURN_IF_ERROR(connection
+                            .Execute(std::string("DELETE FROM _etl.") + table +
+                                     " WHERE pipeline = " + QuoteLiteral(pipeline_))
+                            .status());
+  }
+  return Status::OK();
+}
+
 Status DuckDbBookkeeping::DropTable(DuckDbConnection& connection, TableId table) const {
   return connection.Execute("DELETE FROM _etl.tables WHERE " + Where(table)).status();
 }
@@ -204,13 +211,13 @@ Status DuckDbBookkeeping::SavePlan(DuckDbConnection& connection,
       connection.Execute("DELETE FROM _etl.chunks WHERE " + Where(checkpoint.schema->id)).status());
   std::string values;
   for (const Chunk& chunk : checkpoint.chunks) {
-    values += fmt::format(
-        "{}({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})", values.empty() ? "" : ", ",
-        QuoteLiteral(pipeline_), checkpoint.schema->id.oid, checkpoint.generation, chunk.number,
-        chunk.leaf.oid, QuoteLiteral(chunk.leaf_schema), QuoteLiteral(chunk.leaf_name),
-        chunk.file_node, chunk.first_block,
-        chunk.end_block.has_value() ? std::to_string(*chunk.end_block) : "NULL",
-        chunk.rows_estimate);
+    values +=
+        fmt::format("{}({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})", values.empty() ? "" : ", ",
+                    QuoteLiteral(pipeline_), checkpoint.schema->id.oid, checkpoint.generation,
+                    chunk.number, chunk.leaf.oid, QuoteLiteral(chunk.leaf_schema),
+                    QuoteLiteral(chunk.leaf_name), chunk.file_node, chunk.first_block,
+                    chunk.end_block.has_value() ? std::to_string(*chunk.end_block) : "NULL",
+                    chunk.rows_estimate);
   }
   if (values.empty()) return Status::OK();
   return connection.Execute("INSERT INTO _etl.chunks VALUES " + values).status();
@@ -249,23 +256,23 @@ Result<std::optional<std::string>> DuckDbBookkeeping::OwnerOf(DuckDbConnection& 
 
 DuckDbTable DuckDbBookkeeping::Pending(const DuckDbConnection& connection,
                                        const DuckDbTableState& table) const {
-  return connection.Table("_etl",
-                          fmt::format("pending_{}_{}_{}", pipeline_,
-                                      table.checkpoint.schema->id.oid, table.checkpoint.generation));
+  return connection.Table(
+      "_etl", fmt::format("pending_{}_{}_{}", pipeline_, table.checkpoint.schema->id.oid,
+                          table.checkpoint.generation));
 }
 
 DuckDbTable DuckDbBookkeeping::Settled(const DuckDbConnection& connection,
                                        const DuckDbTableState& table) const {
-  return connection.Table("_etl",
-                          fmt::format("settled_{}_{}_{}", pipeline_,
-                                      table.checkpoint.schema->id.oid, table.checkpoint.generation));
+  return connection.Table(
+      "_etl", fmt::format("settled_{}_{}_{}", pipeline_, table.checkpoint.schema->id.oid,
+                          table.checkpoint.generation));
 }
 
 DuckDbTable DuckDbBookkeeping::Shadow(const DuckDbConnection& connection,
                                       const DuckDbTableState& table) const {
-  return connection.Table(table.checkpoint.schema->schema,
-                          fmt::format("_etl_shadow_{}_{}", pipeline_,
-                                      table.checkpoint.schema->id.oid));
+  return connection.Table(
+      table.checkpoint.schema->schema,
+      fmt::format("_etl_shadow_{}_{}", pipeline_, table.checkpoint.schema->id.oid));
 }
 
 DuckDbTable DuckDbBookkeeping::Target(const DuckDbConnection& connection,

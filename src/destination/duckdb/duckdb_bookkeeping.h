@@ -17,7 +17,8 @@ struct DuckDbTableState {
   std::string target_name;
 };
 
-/// Reads and writes the schema `_etl` of a file. Every call works in the transaction at hand of the connection it is given.
+/// Reads and writes the schema `_etl` of a file. Every call works in the transaction at hand of the
+/// connection it is given.
 class DuckDbBookkeeping {
  public:
   explicit DuckDbBookkeeping(std::string pipeline) : pipeline_(std::move(pipeline)) {}
@@ -31,6 +32,8 @@ class DuckDbBookkeeping {
   Status SaveHistory(DuckDbConnection& connection, const Checkpoint& checkpoint) const;
   Status SavePosition(DuckDbConnection& connection, Lsn position) const;
   Status SaveTable(DuckDbConnection& connection, const DuckDbTableState& table) const;
+  /// Everything of this pipeline.
+  Status DropPipeline(DuckDbConnection& connection) const;
   Status DropTable(DuckDbConnection& connection, TableId table) const;
   Status SavePlan(DuckDbConnection& connection, const DuckDbTableState& table) const;
   Status SaveChunkDone(DuckDbConnection& connection, TableId table, uint32_t generation,
@@ -38,8 +41,9 @@ class DuckDbBookkeeping {
   Status DropChunks(DuckDbConnection& connection, TableId table) const;
 
   /// The pipeline that made the target `schema.name`, if any did; compared without case.
-  Result<std::optional<std::string>> OwnerOf(DuckDbConnection& connection, const std::string& schema,
-                                             const std::string& name, TableId except) const;
+  Result<std::optional<std::string>> OwnerOf(DuckDbConnection& connection,
+                                             const std::string& schema, const std::string& name,
+                                             TableId except) const;
 
   DuckDbTable Pending(const DuckDbConnection& connection, const DuckDbTableState& table) const;
   DuckDbTable Settled(const DuckDbConnection& connection, const DuckDbTableState& table) const;

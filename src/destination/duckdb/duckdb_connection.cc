@@ -28,8 +28,8 @@ Status TakeErrorData(duckdb_error_data error, std::string_view doing) {
   if (error == nullptr) return Status::OK();
   Status status;
   if (duckdb_error_data_has_error(error)) {
-    status = DuckDbError(duckdb_error_data_error_type(error), duckdb_error_data_message(error),
-                         doing);
+    status =
+        DuckDbError(duckdb_error_data_error_type(error), duckdb_error_data_message(error), doing);
   }
   duckdb_destroy_error_data(&error);
   return status;
@@ -90,8 +90,7 @@ Result<std::shared_ptr<arrow::RecordBatch>> ImportChunk(
     duckdb_arrow_options options, duckdb_data_chunk chunk,
     const std::shared_ptr<arrow::Schema>& exported, const std::shared_ptr<arrow::Schema>& schema) {
   ArrowArray raw{};
-  ETL_RETURN_IF_ERROR(
-      TakeErrorData(duckdb_data_chunk_to_arrow(options, chunk, &raw), "read rows"));
+  ETL_RETURN_IF_ERROR(TakeErrorData(duckdb_data_chunk_to_arrow(options, chunk, &raw), "read rows"));
   ETL_ASSIGN_OR_RETURN(auto batch, arrow::ImportRecordBatch(&raw, exported));
   arrow::ArrayVector columns;
   for (int i = 0; i < batch->num_columns(); ++i) {
@@ -148,8 +147,8 @@ Status DuckDbError(duckdb_error_type type, std::string_view message, std::string
   const std::string text(message);
   ErrorParts parts{.code = "ETL-D190", .what = "DuckDB: " + std::string(doing), .why = text};
   if (text.find("No space left") != std::string::npos ||
-      text.find("disk full") != std::string::npos || text.find("max_temp_directory_size") !=
-                                                         std::string::npos) {
+      text.find("disk full") != std::string::npos ||
+      text.find("max_temp_directory_size") != std::string::npos) {
     parts.code = "ETL-D130";
     parts.safe = "nothing of the transaction at hand was stored";
     parts.remedy = "free space on the file system that holds the file; work goes on by itself";
@@ -178,7 +177,8 @@ Result<std::unique_ptr<DuckDbConnection>> DuckDbConnection::Open(duckdb_database
   std::unique_ptr<DuckDbConnection> connection(new DuckDbConnection());
   if (duckdb_connect(database, &connection->connection_) == DuckDBError)
     return DuckDbError(DUCKDB_ERROR_CONNECTION, "no connection", "connect");
-  // Lossless: uuid and json keep their types on the way out. UTC: how timestamps with a zone are labelled.
+  // Lossless: uuid and json keep their types on the way out. UTC: how timestamps with a zone are
+  // labelled.
   ETL_RETURN_IF_ERROR(
       connection->Execute("SET arrow_lossless_conversion = true; SET TimeZone = 'UTC'").status());
   ETL_ASSIGN_OR_RETURN(auto rows, connection->Rows("SELECT current_database()"));
@@ -300,8 +300,7 @@ Status DuckDbConnection::Append(const DuckDbTable& table, const arrow::RecordBat
     ETL_RETURN_IF_ERROR(arrow::ExportRecordBatch(*rows.Slice(at, kVectorRows), &array));
     ChunkHolder chunk;
     Status status = TakeErrorData(
-        duckdb_data_chunk_from_arrow(connection_, &array, converted, &chunk.chunk),
-        "convert rows");
+        duckdb_data_chunk_from_arrow(connection_, &array, converted, &chunk.chunk), "convert rows");
     if (array.release != nullptr) array.release(&array);
     ETL_RETURN_IF_ERROR(status);
     ETL_RETURN_IF_ERROR(appender.Add(chunk.chunk));

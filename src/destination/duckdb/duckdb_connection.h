@@ -14,8 +14,8 @@
 
 namespace etl {
 
-/// A DuckDB error under our kinds: a full disk and a failed COMMIT are transient (only the stored position says what
-/// happened), a lock is busy, lack of memory says which limit.
+/// A DuckDB error under our kinds: a full disk and a failed COMMIT are transient (only the stored
+/// position says what happened), a lock is busy, lack of memory says which limit.
 Status DuckDbError(duckdb_error_type type, std::string_view message, std::string_view doing);
 
 /// One row of a bookkeeping query; NULL is nullopt.
@@ -41,7 +41,8 @@ class DuckDbConnection {
   Result<std::vector<TextRow>> Rows(const std::string& sql);
   /// The single number of a query.
   Result<int64_t> Number(const std::string& sql);
-  /// Streams a query's rows as batches of `schema`, whose types must be what the columns' DuckDB types stand for.
+  /// Streams a query's rows as batches of `schema`, whose types must be what the columns' DuckDB
+  /// types stand for.
   Status Query(const std::string& sql, const std::shared_ptr<arrow::Schema>& schema,
                const std::function<Status(const std::shared_ptr<arrow::RecordBatch>&)>& on_batch);
   /// All rows of a query in one batch.

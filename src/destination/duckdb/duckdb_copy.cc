@@ -13,7 +13,8 @@
 namespace etl {
 namespace {
 
-/// Rows of a chunk in an append table are numbered (chunk, row): no two chunks of a copy share a position.
+/// Rows of a chunk in an append table are numbered (chunk, row): no two chunks of a copy share a
+/// position.
 constexpr int kRowBits = 40;
 
 }  // namespace
@@ -40,9 +41,8 @@ Status DuckDbDestination::ApplyChunk(ChunkRows& rows, Progress* progress) {
       table->checkpoint.generation != rows.generation)
     return Status::OK();
   auto& done = table->checkpoint.done;
-  const bool stored = std::any_of(done.begin(), done.end(), [&](const auto& chunk) {
-    return chunk.number == rows.chunk;
-  });
+  const bool stored = std::any_of(done.begin(), done.end(),
+                                  [&](const auto& chunk) { return chunk.number == rows.chunk; });
   const Progress::ChunkDone report{rows.table, rows.generation, rows.chunk};
   if (stored) {
     if (rows.done.has_value()) progress->chunks.push_back(report);
@@ -66,8 +66,7 @@ Status DuckDbDestination::ApplyChunk(ChunkRows& rows, Progress* progress) {
   ETL_RETURN_IF_ERROR(WriteChunk(*table, rows, &chunk));
   if (!rows.done.has_value()) return Status::OK();
   const TableCheckpoint::DoneChunk record{rows.chunk, rows.done->high, rows.done->rows};
-  ETL_RETURN_IF_ERROR(
-      books_.SaveChunkDone(*chunk.connection, rows.table, rows.generation, record));
+  ETL_RETURN_IF_ERROR(books_.SaveChunkDone(*chunk.connection, rows.table, rows.generation, record));
   ETL_FAILPOINT("duckdb.chunk.before_commit");
   ETL_RETURN_IF_ERROR(chunk.connection->Commit());
   ETL_FAILPOINT("duckdb.chunk.after_commit");
@@ -90,16 +89,15 @@ Status DuckDbDestination::WriteChunk(const TableState& table, const ChunkRows& r
                                      OpenChunk* chunk) {
   if (rows.rows == nullptr || rows.rows->num_rows() == 0) return Status::OK();
   const auto fill = fills_.find(rows.table.oid);
-  ETL_ASSIGN_OR_RETURN(auto mapped,
-                       MapRows(rows.rows, *rows.schema, *table.checkpoint.schema,
-                               fill == fills_.end() ? FillValues() : fill->second));
+  ETL_ASSIGN_OR_RETURN(auto mapped, MapRows(rows.rows, *rows.schema, *table.checkpoint.schema,
+                                            fill == fills_.end() ? FillValues() : fill->second));
   DuckDbTable place = books_.Shadow(*chunk->connection, table);
   if (options_.mode == Mode::kAppend) {
     place = books_.Target(*chunk->connection, table);
     const uint64_t first =
         (static_cast<uint64_t>(rows.chunk) << kRowBits) + static_cast<uint64_t>(chunk->rows);
-    ETL_ASSIGN_OR_RETURN(mapped, EngineRows(mapped, Op::kSnapshot,
-                                            Lsn{table.checkpoint.from.value - 1}, first));
+    ETL_ASSIGN_OR_RETURN(
+        mapped, EngineRows(mapped, Op::kSnapshot, Lsn{table.checkpoint.from.value - 1}, first));
   }
   chunk->rows += mapped->num_rows();
   return chunk->connection->Append(place, *mapped);
@@ -134,13 +132,12 @@ Status DuckDbDestination::ApplySettled(const SettledRows& rows) {
   ETL_RETURN_IF_ERROR(side->Execute("CREATE TABLE IF NOT EXISTS " + settled.Sql() + "(" +
                                     definitions + "read_after UBIGINT, high UBIGINT)")
                           .status());
-  ETL_RETURN_IF_ERROR(
-      side->Execute(fmt::format("DELETE FROM {} WHERE read_after < {}", settled.Sql(),
-                                rows.read_after.value))
-          .status());
+  ETL_RETURN_IF_ERROR(side->Execute(fmt::format("DELETE FROM {} WHERE read_after < {}",
+                                                settled.Sql(), rows.read_after.value))
+                          .status());
   ETL_RETURN_IF_ERROR(side->Append(
-      settled, *arrow::RecordBatch::Make(arrow::schema(std::move(fields)), size,
-                                         std::move(columns))));
+      settled,
+      *arrow::RecordBatch::Make(arrow::schema(std::move(fields)), size, std::move(columns))));
   ETL_RETURN_IF_ERROR(side->Commit());
   idle_sides_.push_back(std::move(side));
   return Status::OK();
@@ -200,7 +197,8 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
 }
 
 Status DuckDbDestination::MoveShadow(TableState& table) {
-  // The shadow takes the place as if it were the target already: a table whose own rename is still to come makes room.
+  // The shadow takes the place as if it were the target already: a table whose own rename is still
+  // to come makes room.
   const DuckDbTable shadow = books_.Shadow(*connection_, table);
   table.target_schema = shadow.schema;
   table.target_name = shadow.name;
@@ -215,13 +213,11 @@ Status DuckDbDestination::FinishFold(TableState& table, FoldResult* result, Prog
   if (options_.mode == Mode::kMirror) {
     ETL_ASSIGN_OR_RETURN(const auto refused, WhyRefused(schema));
     if (refused.has_value()) {
-      return ApplyStop({schema.id, "ETL-D120", schema.QualifiedName() + ": " + *refused},
-                       progress);
+      return ApplyStop({schema.id, "ETL-D120", schema.QualifiedName() + ": " + *refused}, progress);
     }
     if (table.has_target) {
       ETL_RETURN_IF_ERROR(
-          connection_
-              ->Execute("DROP TABLE IF EXISTS " + books_.Target(*connection_, table).Sql())
+          connection_->Execute("DROP TABLE IF EXISTS " + books_.Target(*connection_, table).Sql())
               .status());
       table.has_target = false;
     }

@@ -11,8 +11,8 @@
 namespace etl {
 namespace {
 
-/// A pause as long as the write before it keeps a steady stream of small commits from taking every core; more than this is
-/// not worth the delay, and big transactions are worth it anyway.
+/// A pause as long as the write before it keeps a steady stream of small commits from taking every
+/// core; more than this is not worth the delay, and big transactions are worth it anyway.
 constexpr Duration kLongestPause = std::chrono::milliseconds(100);
 constexpr int64_t kSmallTransaction = 20000;
 constexpr Duration kLockPause = std::chrono::milliseconds(100);
@@ -30,10 +30,16 @@ Status DuckDbDestination::OpenFile() {
   if (!lease.ok()) return lease.status();
   lease_ = std::move(lease).ValueUnsafe();
   ETL_ASSIGN_OR_RETURN(connection_, DuckDbConnection::Open(lease_->database()));
+  const std::lock_guard<std::mutex> lock(interrupt_mutex_);
+  interruptible_ = connection_->handle();
   return Status::OK();
 }
 
 void DuckDbDestination::CloseFile() {
+  {
+    const std::lock_guard<std::mutex> lock(interrupt_mutex_);
+    interruptible_ = nullptr;
+  }
   chunks_.clear();
   idle_sides_.clear();
   connection_.reset();
@@ -113,8 +119,7 @@ Status DuckDbDestination::Accept(Delivery delivery) {
 
 bool DuckDbDestination::ReleaseDue(Instant now) const {
   return file_->options().release.has_value() && connection_ != nullptr && pieces_ == 0 &&
-         chunks_.empty() && !delivery_.has_value() &&
-         now >= last_work_ + *file_->options().release;
+         chunks_.empty() && !delivery_.has_value() && now >= last_work_ + *file_->options().release;
 }
 
 Result<Progress> DuckDbDestination::Advance(Instant now) {
@@ -186,6 +191,22 @@ Status DuckDbDestination::Read(const ReadOptions& options) {
   DuckDbConnection& connection = snapshot->connection();
   return connection.Query("SELECT " + columns + " FROM " + books_.Target(connection, *table).Sql(),
                           options.schema->ArrowSchema(), options.on_batch);
+}
+
+Status DuckDbDestination::Forget() {
+  ETL_CHECK(started_ && !delivery_.has_value());
+  ETL_RETURN_IF_ERROR(OpenFile());
+  return InTransaction(
+      [this]() -> Status {
+        for (auto& [oid, table] : tables_) ETL_RETURN_IF_ERROR(DropCopy(table));
+        return books_.DropPipeline(*connection_);
+      },
+      "duckdb.forget.before_commit", "duckdb.forget.after_commit");
+}
+
+void DuckDbDestination::Interrupt() {
+  const std::lock_guard<std::mutex> lock(interrupt_mutex_);
+  if (interruptible_ != nullptr) duckdb_interrupt(interruptible_);
 }
 
 Status DuckDbDestination::Shutdown(Instant deadline) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -18,11 +19,13 @@
 
 namespace etl {
 
-/// One pipeline's tables in a DuckDB file. Each piece of a segment is applied at once inside an open DuckDB transaction, which
-/// COMMITs, together with the position, at the piece that completes it; rows of a chunk wait in a transaction of their own
-/// connection. After any error everything open is rolled back and only Start, on a new object, goes on.
+/// One pipeline's tables in a DuckDB file. Each piece of a segment is applied at once inside an
+/// open DuckDB transaction, which COMMITs, together with the position, at the piece that completes
+/// it; rows of a chunk wait in a transaction of their own connection. After any error everything
+/// open is rolled back and only Start, on a new object, goes on.
 ///
-/// Owned and called by the writer thread. A crash at any moment leaves the state before or after one such transaction.
+/// Owned and called by the writer thread. A crash at any moment leaves the state before or after
+/// one such transaction.
 class DuckDbDestination : public Destination {
  public:
   DuckDbDestination(std::shared_ptr<DuckDbFile> file, const Clock& clock);
@@ -35,9 +38,12 @@ class DuckDbDestination : public Destination {
   Status Accept(Delivery delivery) override;
   Result<Progress> Advance(Instant now) override;
   Status Read(const ReadOptions& options) override;
+  Status Forget() override;
+  void Interrupt() override;
   Status Shutdown(Instant deadline) override;
 
-  /// Closes this pipeline's connections; the next work opens them again. Only between destination transactions.
+  /// Closes this pipeline's connections; the next work opens them again. Only between destination
+  /// transactions.
   void CloseFile();
 
  private:
@@ -99,6 +105,9 @@ class DuckDbDestination : public Destination {
   const Clock& clock_;
   StartOptions options_;
   DuckDbBookkeeping books_{""};
+
+  std::mutex interrupt_mutex_;  // Guards interruptible_, against a connection that is being closed.
+  duckdb_connection interruptible_ = nullptr;
 
   std::unique_ptr<DuckDbFile::Lease> lease_;  // Outlives all connections.
   std::unique_ptr<DuckDbConnection> connection_;

@@ -14,10 +14,11 @@ namespace {
 class TemporaryFile {
  public:
   TemporaryFile() {
-    // In memory where there is such a place: nothing here depends on a disk, and every COMMIT waits for one.
+    // In memory where there is such a place: nothing here depends on a disk, and every COMMIT waits
+    // for one.
     const std::filesystem::path memory = "/dev/shm";
-    const auto place = access(memory.c_str(), W_OK) == 0 ? memory
-                                                         : std::filesystem::temp_directory_path();
+    const auto place =
+        access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path();
     std::string pattern = (place / "etl-duckdb-XXXXXX").string();
     directory_ = mkdtemp(pattern.data());
   }
@@ -41,8 +42,10 @@ class DuckDbPlace : public ConformancePlace {
   std::shared_ptr<DuckDbFile> file_;
 };
 
-INSTANTIATE_TEST_SUITE_P(DuckDb, Conformance, testing::Values(ConformanceSubject{
-    .name = "duckdb", .make = [] { return std::make_unique<DuckDbPlace>(); }}));
+INSTANTIATE_TEST_SUITE_P(DuckDb, Conformance,
+                         testing::Values(ConformanceSubject{
+                             .name = "duckdb",
+                             .make = [] { return std::make_unique<DuckDbPlace>(); }}));
 
 }  // namespace
 }  // namespace etl

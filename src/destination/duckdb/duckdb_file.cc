@@ -32,21 +32,19 @@ Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings) {
   Status status = DuckDbError(DUCKDB_ERROR_IO, text, "open " + settings.path);
   if (text.find("newer version") != std::string::npos ||
       text.find("not a valid DuckDB database") != std::string::npos) {
-    return MakeError(ErrorKind::kConfig,
-                     {.code = "ETL-D122",
-                      .what = "DuckDB: open " + settings.path,
-                      .why = text,
-                      .safe = "the file was not touched",
-                      .remedy = "name another file, or move this one away"});
+    return MakeError(ErrorKind::kConfig, {.code = "ETL-D122",
+                                          .what = "DuckDB: open " + settings.path,
+                                          .why = text,
+                                          .safe = "the file was not touched",
+                                          .remedy = "name another file, or move this one away"});
   }
   if (text.find("Permission denied") != std::string::npos ||
       text.find("No such file or directory") != std::string::npos) {
-    return MakeError(ErrorKind::kConfig,
-                     {.code = "ETL-D121",
-                      .what = "DuckDB: open " + settings.path,
-                      .why = text,
-                      .safe = {},
-                      .remedy = "make the directory writable for this user"});
+    return MakeError(ErrorKind::kConfig, {.code = "ETL-D121",
+                                          .what = "DuckDB: open " + settings.path,
+                                          .why = text,
+                                          .safe = {},
+                                          .remedy = "make the directory writable for this user"});
   }
   return status;
 }
@@ -59,9 +57,9 @@ DuckDbFile::~DuckDbFile() {
 }
 
 Status DuckDbFile::OpenLocked() {
-  // Replaying the file's log needs memory that the work itself may not use: the limit comes after it.
-  ETL_ASSIGN_OR_RETURN(database_,
-                       OpenDuckDb({.path = options_.path, .threads = options_.threads}));
+  // Replaying the file's log needs memory that the work itself may not use: the limit comes after
+  // it.
+  ETL_ASSIGN_OR_RETURN(database_, OpenDuckDb({.path = options_.path, .threads = options_.threads}));
   auto prepare = [&]() -> Status {
     ETL_ASSIGN_OR_RETURN(auto connection, DuckDbConnection::Open(database_));
     ETL_RETURN_IF_ERROR(connection->Execute("CHECKPOINT").status());
@@ -105,8 +103,7 @@ Result<std::unique_ptr<DuckDbSnapshot>> DuckDbSnapshot::Open(
     const std::shared_ptr<DuckDbFile>& file) {
   auto snapshot = std::make_unique<DuckDbSnapshot>();
   ETL_ASSIGN_OR_RETURN(snapshot->lease_, DuckDbFile::Acquire(file));
-  ETL_ASSIGN_OR_RETURN(snapshot->connection_,
-                       DuckDbConnection::Open(snapshot->lease_->database()));
+  ETL_ASSIGN_OR_RETURN(snapshot->connection_, DuckDbConnection::Open(snapshot->lease_->database()));
   ETL_RETURN_IF_ERROR(snapshot->connection_->Begin());
   // The transaction sees the moment of its first look at the file, not that of BEGIN.
   ETL_RETURN_IF_ERROR(

@@ -22,8 +22,9 @@ struct DuckDbOptions {
   int threads = 2;
 };
 
-/// One database file of this process. DuckDB accepts a second handle on the same file, and the two do not see each other:
-/// so all pipelines that write into a file share this object. Safe from any thread.
+/// One database file of this process. DuckDB accepts a second handle on the same file, and the two
+/// do not see each other: so all pipelines that write into a file share this object. Safe from any
+/// thread.
 class DuckDbFile {
  public:
   explicit DuckDbFile(DuckDbOptions options);
@@ -42,7 +43,8 @@ class DuckDbFile {
    private:
     std::shared_ptr<DuckDbFile> file_;
   };
-  /// Opens the file if nobody has it open. A lock of another process is ETL-D131 (kBusy) with its pid.
+  /// Opens the file if nobody has it open. A lock of another process is ETL-D131 (kBusy) with its
+  /// pid.
   static Result<std::unique_ptr<Lease>> Acquire(const std::shared_ptr<DuckDbFile>& file);
 
  private:
@@ -76,8 +78,8 @@ class DuckDbSnapshot {
   std::unique_ptr<DuckDbConnection> connection_;
 };
 
-/// Opens `path` for this process with the settings that every use has: nothing outside the file is reachable from SQL, no
-/// extension is fetched or loaded. `read_only` for queries.
+/// Opens `path` for this process with the settings that every use has: nothing outside the file is
+/// reachable from SQL, no extension is fetched or loaded. `read_only` for queries.
 struct DuckDbOpenSettings {
   std::string path;
   bool read_only = false;

@@ -86,8 +86,8 @@ Status DuckDbFold::FindStart() {
                      tables_.pending.Sql(), ignore_below_.value)));
   if (rows.empty()) return Status::OK();
   // The table was empty there: copied rows and earlier changes are void (rule C7).
-  counts_ += fmt::format(" AND (lsn > {0} OR (lsn = {0} AND ordinal > {1}))", *rows[0][0],
-                         *rows[0][1]);
+  counts_ +=
+      fmt::format(" AND (lsn > {0} OR (lsn = {0} AND ordinal > {1}))", *rows[0][0], *rows[0][1]);
   return connection_
       .Execute("CREATE OR REPLACE TABLE " + tables_.shadow.Sql() + "(" +
                ColumnDefinitions(schema_) + ")")
@@ -120,7 +120,8 @@ Result<FoldOutcome> DuckDbFold::Run() {
 }
 
 Status DuckDbFold::RunKeyed(FoldOutcome* outcome) {
-  // The last change of each key. Only positions go through the window; arg_max of rows would not fit in memory.
+  // The last change of each key. Only positions go through the window; arg_max of rows would not
+  // fit in memory.
   ETL_RETURN_IF_ERROR(
       connection_
           .Execute(fmt::format(
@@ -130,8 +131,9 @@ Status DuckDbFold::RunKeyed(FoldOutcome* outcome) {
               "WHERE {}) WHERE rn = 1",
               KeyColumns("p"), tables_.pending.Sql(), counts_))
           .status());
-  ETL_ASSIGN_OR_RETURN(const int64_t partial,
-                       connection_.Number("SELECT count(*) FROM temp.main._etl_last WHERE partial"));
+  ETL_ASSIGN_OR_RETURN(
+      const int64_t partial,
+      connection_.Number("SELECT count(*) FROM temp.main._etl_last WHERE partial"));
   if (partial > 0) {
     ETL_RETURN_IF_ERROR(ResolveUnsent(outcome));
     if (outcome->missing != nullptr) return Status::OK();
@@ -185,19 +187,20 @@ Status DuckDbFold::ResolveUnsent(FoldOutcome* outcome) {
         fmt::format("coalesce(s.e{} >= coalesce(s.broken, 0), false)", column.attnum);
     const std::string copied = "(s.broken IS NULL AND o.found IS NOT NULL)";
     // A row read again counts if the key was not broken since (rule S3).
-    const std::string settled =
-        tables_.settled.has_value()
-            ? fmt::format("(t.read_after IS NOT NULL AND coalesce(s.broken < "
-                          "t.read_after::UHUGEINT * {}, true))",
-                          kLsnUnit)
-            : "false";
-    columns += fmt::format("CASE WHEN NOT {0} THEN n.{1} WHEN {2} THEN v{3}.{1} WHEN {4} THEN "
-                           "o.{1} ",
-                           unknown, name, sent, column.attnum, copied);
+    const std::string settled = tables_.settled.has_value()
+                                    ? fmt::format(
+                                          "(t.read_after IS NOT NULL AND coalesce(s.broken < "
+                                          "t.read_after::UHUGEINT * {}, true))",
+                                          kLsnUnit)
+                                    : "false";
+    columns += fmt::format(
+        "CASE WHEN NOT {0} THEN n.{1} WHEN {2} THEN v{3}.{1} WHEN {4} THEN "
+        "o.{1} ",
+        unknown, name, sent, column.attnum, copied);
     if (tables_.settled.has_value()) columns += fmt::format("WHEN {} THEN t.{} ", settled, name);
     columns += "END AS " + name;
-    missing += fmt::format(" OR ({} AND NOT {} AND NOT {} AND NOT {})", unknown, sent, copied,
-                           settled);
+    missing +=
+        fmt::format(" OR ({} AND NOT {} AND NOT {} AND NOT {})", unknown, sent, copied, settled);
     joins += fmt::format(
         " LEFT JOIN (SELECT {2} AS at, {3} FROM {1} WHERE {4}) v{0} ON v{0}.at = s.e{0}",
         column.attnum, pending, kPosition, name, counts_);
@@ -220,8 +223,7 @@ Status DuckDbFold::ResolveUnsent(FoldOutcome* outcome) {
 Status DuckDbFold::GatherSources(const std::set<int16_t>& unsent) {
   std::string sent, old_columns, key_names, shadow_keys;
   for (const int16_t attnum : unsent) {
-    const Column& column =
-        schema_.columns[static_cast<size_t>(schema_.ColumnByAttnum(attnum))];
+    const Column& column = schema_.columns[static_cast<size_t>(schema_.ColumnByAttnum(attnum))];
     sent += fmt::format(
         ", max({0}) FILTER (op <> 'd' AND (unsent IS NULL OR NOT list_contains(unsent, {1}))) AS "
         "e{1}",
@@ -232,11 +234,12 @@ Status DuckDbFold::GatherSources(const std::set<int16_t>& unsent) {
     const Column& column = schema_.columns[static_cast<size_t>(key)];
     const std::string separator = key_names.empty() ? "" : ", ";
     shadow_keys += separator + "s." + QuoteIdentifier(column.name);
-    key_names += fmt::format("{}s.{} AS {}", separator, QuoteIdentifier(column.name),
-                             PendingName(column));
+    key_names +=
+        fmt::format("{}s.{} AS {}", separator, QuoteIdentifier(column.name), PendingName(column));
   }
-  // The keys whose last image lacks values; for each the last break, and for each column the last change that sent it;
-  // and any one of the copied versions of its row, for chunks may have copied several (rule F3).
+  // The keys whose last image lacks values; for each the last break, and for each column the last
+  // change that sent it; and any one of the copied versions of its row, for chunks may have copied
+  // several (rule F3).
   return connection_
       .Execute(fmt::format("CREATE OR REPLACE TEMP TABLE _etl_need AS SELECT p.* FROM {} p JOIN "
                            "temp.main._etl_last l ON p.lsn = l.lsn AND p.ordinal = l.ordinal "
@@ -262,9 +265,9 @@ Status DuckDbFold::ReportMissing(FoldOutcome* outcome) {
     fields.push_back(ArrowFieldOf(column.name, *column.type));
   }
   ETL_ASSIGN_OR_RETURN(
-      auto keys, connection_.QueryBatch("SELECT " + KeyColumns("f") +
-                                            " FROM temp.main._etl_final f WHERE missing",
-                                        arrow::schema(std::move(fields))));
+      auto keys, connection_.QueryBatch(
+                     "SELECT " + KeyColumns("f") + " FROM temp.main._etl_final f WHERE missing",
+                     arrow::schema(std::move(fields))));
   if (keys->num_rows() == 0) return Status::OK();
   outcome->missing = std::move(keys);
   ETL_ASSIGN_OR_RETURN(
@@ -281,10 +284,10 @@ Status DuckDbFold::ReportMissing(FoldOutcome* outcome) {
 }
 
 Status DuckDbFold::DeleteTouched() {
-  const std::string touched =
-      fmt::format("(SELECT {} FROM {} p JOIN temp.main._etl_last l ON p.lsn = l.lsn AND p.ordinal "
-                  "= l.ordinal WHERE p.op <> 't')",
-                  KeyColumns("p"), tables_.pending.Sql());
+  const std::string touched = fmt::format(
+      "(SELECT {} FROM {} p JOIN temp.main._etl_last l ON p.lsn = l.lsn AND p.ordinal "
+      "= l.ordinal WHERE p.op <> 't')",
+      KeyColumns("p"), tables_.pending.Sql());
   const std::string shadow = tables_.shadow.Sql();
   ETL_ASSIGN_OR_RETURN(const int64_t keys,
                        connection_.Number("SELECT count(*) FROM temp.main._etl_last"));
@@ -327,9 +330,9 @@ Status DuckDbFold::RunFullRows(FoldOutcome* outcome) {
                                "1 END)::BIGINT AS net FROM {} WHERE {} GROUP BY {}) WHERE net <> 0",
                                values, tables_.pending.Sql(), counts_, groups))
           .status());
-  ETL_ASSIGN_OR_RETURN(const ApplyOutcome applied,
-                       ApplyNetRows(connection_, tables_.shadow, schema_,
-                                    connection_.Temporary("_etl_net")));
+  ETL_ASSIGN_OR_RETURN(
+      const ApplyOutcome applied,
+      ApplyNetRows(connection_, tables_.shadow, schema_, connection_.Temporary("_etl_net")));
   outcome->diverged = applied.diverged;
   outcome->why = applied.why;
   return connection_.Execute("DROP TABLE temp.main._etl_net").status();

@@ -25,8 +25,8 @@ struct FoldOutcome {
   std::vector<uint32_t> xids;
 };
 
-/// Applies the pending changes to the copied rows (correctness: copy and fold) in the transaction at hand; what remains in
-/// the shadow is the table.
+/// Applies the pending changes to the copied rows (correctness: copy and fold) in the transaction
+/// at hand; what remains in the shadow is the table.
 class DuckDbFold {
  public:
   DuckDbFold(DuckDbConnection& connection, const TableSchema& schema, FoldTables tables,

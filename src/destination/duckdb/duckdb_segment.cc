@@ -40,18 +40,20 @@ Status DuckDbDestination::ApplySegment(Segment& segment, Progress* progress) {
     auto applied = ApplyParts(segment, progress);
     ETL_RETURN_IF_ERROR(applied.status());
     if (!applied->has_value()) break;
-    // The transaction goes back whole, the table that does not fit is set aside, and the others go on without it.
+    // The transaction goes back whole, the table that does not fit is set aside, and the others go
+    // on without it.
     connection_->Rollback();
     Undo();
     const int earlier_pieces = std::exchange(pieces_, 0);
     ETL_RETURN_IF_ERROR(SetAside(**applied, progress));
     if (earlier_pieces > 0) {
-      return MakeError(ErrorKind::kTransient,
-                       {.code = "ETL-D151",
-                        .what = "a transaction is read again because one of its tables was set aside",
-                        .why = (*applied)->why,
-                        .safe = "nothing of the transaction was stored",
-                        .remedy = {}});
+      return MakeError(
+          ErrorKind::kTransient,
+          {.code = "ETL-D151",
+           .what = "a transaction is read again because one of its tables was set aside",
+           .why = (*applied)->why,
+           .safe = "nothing of the transaction was stored",
+           .remedy = {}});
     }
   }
   ++pieces_;
@@ -182,21 +184,18 @@ Status DuckDbDestination::ApplySchema(const SchemaChange& change, Progress* prog
     ETL_RETURN_IF_ERROR(AlterTable(*connection_, books_.Pending(*connection_, *table), *before,
                                    *change.to, change.fill,
                                    {.by_attnum = true, .changed = changed}));
-    ETL_RETURN_IF_ERROR(
-        AlterTable(*connection_, old_shadow, *before, *change.to, change.fill, {}));
+    ETL_RETURN_IF_ERROR(AlterTable(*connection_, old_shadow, *before, *change.to, change.fill, {}));
     TableState next = *table;
     next.checkpoint.schema = change.to;
+    ETL_RETURN_IF_ERROR(MoveTable(*connection_, old_shadow, books_.Shadow(*connection_, next)));
     ETL_RETURN_IF_ERROR(
-        MoveTable(*connection_, old_shadow, books_.Shadow(*connection_, next)));
-    ETL_RETURN_IF_ERROR(connection_
-                            ->Execute("DROP TABLE IF EXISTS " +
-                                      books_.Settled(*connection_, *table).Sql())
-                            .status());
+        connection_->Execute("DROP TABLE IF EXISTS " + books_.Settled(*connection_, *table).Sql())
+            .status());
   }
   if (StoresTarget(*table)) {
     ETL_RETURN_IF_ERROR(AlterTable(*connection_, books_.Target(*connection_, *table), *before,
-                                   *change.to, change.fill, {.by_attnum = false,
-                                                             .changed = changed}));
+                                   *change.to, change.fill,
+                                   {.by_attnum = false, .changed = changed}));
   }
   for (const auto& [attnum, value] : change.fill) fills_[id.oid][attnum] = value;
   table->checkpoint.schema = change.to;
@@ -211,7 +210,8 @@ Status DuckDbDestination::ApplySchema(const SchemaChange& change, Progress* prog
 Status DuckDbDestination::RenameTarget(TableState& table, const std::string& schema,
                                        const std::string& name) {
   for (auto& [oid, other] : tables_) {
-    if (&other == &table || !other.has_target || FoldName(other.target_schema) != FoldName(schema) ||
+    if (&other == &table || !other.has_target ||
+        FoldName(other.target_schema) != FoldName(schema) ||
         FoldName(other.target_name) != FoldName(name))
       continue;
     // Its own new name is still to come: two tables have swapped names.
@@ -316,22 +316,22 @@ Status DuckDbDestination::ApplyCopyStart(const CopyStart& start, Progress* progr
   const TableSchemaPtr before = table.checkpoint.schema;
   ETL_RETURN_IF_ERROR(DropCopy(table));
   // A target is kept in step only while it has the columns that the changes have.
-  const bool keep = start.keep_target && table.has_target &&
-                    (table.checkpoint.phase == TablePhase::kLive ||
-                     (table.checkpoint.phase == TablePhase::kCopying &&
-                      table.checkpoint.keep_target)) &&
-                    SameColumns(*before, *start.schema);
+  const bool keep =
+      start.keep_target && table.has_target &&
+      (table.checkpoint.phase == TablePhase::kLive ||
+       (table.checkpoint.phase == TablePhase::kCopying && table.checkpoint.keep_target)) &&
+      SameColumns(*before, *start.schema);
   table.checkpoint = TableCheckpoint{.schema = start.schema,
                                      .generation = start.generation,
                                      .phase = TablePhase::kCopying,
                                      .from = start.from,
                                      .keep_target = keep};
   fills_.erase(id.oid);
-  ETL_RETURN_IF_ERROR(
-      connection_
-          ->Execute("CREATE SCHEMA IF NOT EXISTS " + QuoteIdentifier(connection_->catalog()) +
-                    "." + QuoteIdentifier(start.schema->schema))
-          .status());
+  ETL_RETURN_IF_ERROR(connection_
+                          ->Execute("CREATE SCHEMA IF NOT EXISTS " +
+                                    QuoteIdentifier(connection_->catalog()) + "." +
+                                    QuoteIdentifier(start.schema->schema))
+                          .status());
   if (options_.mode == Mode::kAppend) {
     if (!table.has_target) {
       ETL_RETURN_IF_ERROR(CreateTarget(table));
@@ -343,13 +343,12 @@ Status DuckDbDestination::ApplyCopyStart(const CopyStart& start, Progress* progr
         ETL_RETURN_IF_ERROR(RenameTarget(table, start.schema->schema, start.schema->name));
     }
   } else {
-    ETL_RETURN_IF_ERROR(
-        connection_
-            ->Execute("CREATE TABLE " + books_.Shadow(*connection_, table).Sql() + "(" +
-                      ColumnDefinitions(*start.schema) + "); CREATE TABLE " +
-                      books_.Pending(*connection_, table).Sql() + "(" +
-                      PendingDefinitions(*start.schema) + ")")
-            .status());
+    ETL_RETURN_IF_ERROR(connection_
+                            ->Execute("CREATE TABLE " + books_.Shadow(*connection_, table).Sql() +
+                                      "(" + ColumnDefinitions(*start.schema) + "); CREATE TABLE " +
+                                      books_.Pending(*connection_, table).Sql() + "(" +
+                                      PendingDefinitions(*start.schema) + ")")
+                            .status());
   }
   return books_.SaveTable(*connection_, table);
 }

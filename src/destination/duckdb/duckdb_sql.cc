@@ -15,8 +15,8 @@ std::string Quote(std::string_view text, char quote) {
 
 }  // namespace
 
-std::string QuoteIdentifier(std::string_view name) { return Quote(name, '"'); }
-std::string QuoteLiteral(std::string_view text) { return Quote(text, '\''); }
+std::string duckdb_dialect::QuoteIdentifier(std::string_view name) { return Quote(name, '"'); }
+std::string duckdb_dialect::QuoteLiteral(std::string_view text) { return Quote(text, '\''); }
 
 std::string DuckDbTable::Sql() const {
   return QuoteIdentifier(catalog) + "." + QuoteIdentifier(schema) + "." + QuoteIdentifier(name);
@@ -75,8 +75,9 @@ std::string ColumnDefinitions(const TableSchema& schema) {
 
 const std::vector<MetadataColumn>& MetadataColumns() {
   static const std::vector<MetadataColumn> columns = {
-      {"_etl_op", "VARCHAR"},   {"_etl_lsn", "UBIGINT"},         {"_etl_seq", "UBIGINT"},
-      {"_etl_commit_ts", "TIMESTAMPTZ"}, {"_etl_xid", "UINTEGER"}, {"_etl_unchanged", "VARCHAR[]"}};
+      {"_etl_op", "VARCHAR"},   {"_etl_lsn", "UBIGINT"},
+      {"_etl_seq", "UBIGINT"},  {"_etl_commit_ts", "TIMESTAMPTZ"},
+      {"_etl_xid", "UINTEGER"}, {"_etl_unchanged", "VARCHAR[]"}};
   return columns;
 }
 

@@ -9,9 +9,12 @@
 
 namespace etl {
 
-/// The only place where identifiers and literals enter DuckDB's SQL.
+/// The only place where identifiers and literals enter DuckDB's SQL. A namespace of its own:
+/// PostgreSQL's dialect has functions of the same names.
+inline namespace duckdb_dialect {
 std::string QuoteIdentifier(std::string_view name);
 std::string QuoteLiteral(std::string_view text);
+}  // namespace duckdb_dialect
 
 /// A table with its three-part name; the first part is the file's catalog name (rule 5.7).
 struct DuckDbTable {

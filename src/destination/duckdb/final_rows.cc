@@ -115,8 +115,8 @@ class UnsentChains {
     if (!batch.unsent.empty()) chain_of_.assign(batch.ops.size(), -1);
   }
 
-  /// `row` is the newest state of its key; `previous` is the batch row it takes unsent values from, or -1 for the target
-  /// row of key `origin`.
+  /// `row` is the newest state of its key; `previous` is the batch row it takes unsent values from,
+  /// or -1 for the target row of key `origin`.
   void Link(int64_t row, int64_t previous, int64_t origin) {
     if (!AnyUnsent(row)) return;
     chain_of_[static_cast<size_t>(row)] = static_cast<int64_t>(chains_.size());

@@ -8,20 +8,24 @@
 
 namespace etl {
 
-/// What a batch of changes of a keyed table comes to: which keys it touches and which row each key ends with.
+/// What a batch of changes of a keyed table comes to: which keys it touches and which row each key
+/// ends with.
 ///
-/// Pure. Sources of values are rows of the batch, or, below zero, target rows: `-(k + 1)` stands for the row that the
-/// target had for the key of `key_rows[k]` before the batch.
+/// Pure. Sources of values are rows of the batch, or, below zero, target rows: `-(k + 1)` stands
+/// for the row that the target had for the key of `key_rows[k]` before the batch.
 struct FinalRows {
   /// One batch row for each distinct key, from which its key columns can be taken.
   std::vector<int64_t> key_rows;
-  /// How many of the keys must have had a row in the target before (their first change is an update or a delete).
+  /// How many of the keys must have had a row in the target before (their first change is an update
+  /// or a delete).
   int64_t existing = 0;
-  /// An insert onto an existing key, or an update or delete of a missing one, within the batch itself.
+  /// An insert onto an existing key, or an update or delete of a missing one, within the batch
+  /// itself.
   bool contradiction = false;
   /// Batch rows that are the last state of a surviving key.
   std::vector<int64_t> rows;
-  /// Only if values were unsent: for each column the source of each of `rows`; a column without any is left empty.
+  /// Only if values were unsent: for each column the source of each of `rows`; a column without any
+  /// is left empty.
   std::vector<std::vector<int64_t>> sources;
   /// The keys (indices into key_rows) whose target rows are asked for by `sources`.
   std::vector<int64_t> wanted;

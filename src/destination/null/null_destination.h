@@ -7,8 +7,9 @@
 
 namespace etl {
 
-/// Accepts everything and keeps nothing but the position, in memory: for measuring the rest of the engine, and for tests of it.
-/// What it is given is durable at the next Advance. Owned and called by one thread; a new object knows nothing.
+/// Accepts everything and keeps nothing but the position, in memory: for measuring the rest of the
+/// engine, and for tests of it. What it is given is durable at the next Advance. Owned and called
+/// by one thread; a new object knows nothing.
 class NullDestination : public Destination {
  public:
   Result<Checkpoint> Start(const StartOptions& options) override;
@@ -18,11 +19,14 @@ class NullDestination : public Destination {
   Status Accept(Delivery delivery) override;
   Result<Progress> Advance(Instant now) override;
   Status Read(const ReadOptions& options) override;
+  Status Forget() override { return Status::OK(); }
   Status Shutdown(Instant deadline) override;
 
   int64_t rows() const { return rows_; }
   /// Called with each segment when it is taken: the moment at which a ready destination sees it.
-  void OnSegment(std::function<void(const Segment&)> callback) { on_segment_ = std::move(callback); }
+  void OnSegment(std::function<void(const Segment&)> callback) {
+    on_segment_ = std::move(callback);
+  }
 
  private:
   Lsn position_;

@@ -10,11 +10,10 @@ class NullPlace : public ConformancePlace {
   std::unique_ptr<Destination> Open() override { return std::make_unique<NullDestination>(); }
 };
 
-INSTANTIATE_TEST_SUITE_P(Null, Conformance,
-                         testing::Values(ConformanceSubject{
-                             .name = "null",
-                             .make = [] { return std::make_unique<NullPlace>(); },
-                             .stores = false}));
+INSTANTIATE_TEST_SUITE_P(
+    Null, Conformance,
+    testing::Values(ConformanceSubject{
+        .name = "null", .make = [] { return std::make_unique<NullPlace>(); }, .stores = false}));
 
 }  // namespace
 }  // namespace etl

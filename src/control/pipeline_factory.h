@@ -1,0 +1,36 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "config/config.h"
+#include "destination/duckdb/duckdb_file.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/supervisor.h"
+#include "runtime/byte_budget.h"
+
+namespace etl {
+
+/// What all pipelines of the process share: the memory budget and the open files. Made by the
+/// command, outlives them.
+class ProcessResources {
+ public:
+  explicit ProcessResources(const Config& config);
+  ByteBudget* budget() { return &budget_; }
+  /// The file of a DuckDB destination; the same object for the same path.
+  std::shared_ptr<DuckDbFile> FileOf(const DestinationConfig& destination);
+
+ private:
+  ByteBudget budget_;
+  int64_t duckdb_memory_;
+  DuckDbFiles files_;
+};
+
+/// A pipeline's definition, ready to be started. Secrets are resolved now, and again at each start
+/// of the pipeline. `resources` outlives the result.
+Result<PipelineSpec> MakePipelineSpec(const Config& config, const std::string& pipeline,
+                                      ProcessResources* resources);
+Result<SourceOptions> MakeSourceOptions(const Config& config, const PipelineConfig& pipeline);
+
+}  // namespace etl

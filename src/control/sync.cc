@@ -1,0 +1,182 @@
+// `sync`: up to where the source stands at the call.
+#include <poll.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "control/commands.h"
+#include "control/pipeline_factory.h"
+#include "control/sync_target.h"
+#include "postgres/source_setup.h"
+#include "postgres/wal_position.h"
+
+namespace etl {
+
+Result<Lsn> ReadSyncTarget(const SourceOptions& source, Instant deadline) {
+  ETL_ASSIGN_OR_RETURN(const std::unique_ptr<PgConnection> connection,
+                       PgConnection::Connect(source, PgConnection::Mode::kNormal, deadline));
+  ETL_ASSIGN_OR_RETURN(
+      const PgResult result,
+      connection->Query("SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE "
+                        "pg_current_wal_insert_lsn() END, (SELECT setting FROM pg_settings WHERE "
+                        "name = 'wal_segment_size')",
+                        deadline));
+  return NormaliseInsertLsn(result.LsnAt(0, 0), static_cast<uint64_t>(result.Int(0, 1)));
+}
+
+namespace {
+
+struct Syncing {
+  std::string name;
+  std::unique_ptr<RunnerLock> lock;
+  std::unique_ptr<Supervisor> supervisor;  ///< null: another process runs the pipeline
+  Lsn target;
+  bool done = false;
+  Status outcome;
+};
+
+void WaitALittle(ControlContext& context) {
+  pollfd fd{.fd = context.interrupt.changed().fd(), .events = POLLIN, .revents = 0};
+  poll(&fd, 1, 50);
+  if ((fd.revents & POLLIN) != 0) context.interrupt.changed().Clear();
+}
+
+bool AnyTableStopped(const PipelineStatus& status) {
+  return std::any_of(status.tables.begin(), status.tables.end(),
+                     [](const TableStatus& table) { return table.phase == TablePhase::kStopped; });
+}
+
+bool AllTablesSettled(const PipelineStatus& status) {
+  return status.phase != PipelinePhase::kCopying &&
+         std::all_of(status.tables.begin(), status.tables.end(), [](const TableStatus& table) {
+           return table.phase == TablePhase::kLive || table.phase == TablePhase::kStopped;
+         });
+}
+
+Status LeftBehind(const std::string& name, const PipelineStatus& status) {
+  std::string tables;
+  for (const TableStatus& table : status.tables) {
+    if (table.phase == TablePhase::kStopped)
+      tables += (tables.empty() ? "" : "; ") + table.name + ": " + table.error;
+  }
+  return MakeError(ErrorKind::kNegative, "ETL-S130",
+                   "pipeline " + name + ": some tables were left behind: " + tables,
+                   "mend the cause, then etl-stream pipeline resync " + name);
+}
+
+// Gives up with what stood in the way; a lost position is the verdict that the pipeline is behind.
+Status Verdict(const Status& stopped_by) {
+  ErrorParts parts = PartsOf(stopped_by);
+  if (KindOf(stopped_by) == ErrorKind::kLost)
+    return MakeError(ErrorKind::kNegative, std::move(parts));
+  // The source was reached when its position was read: this is another error than never having
+  // reached it.
+  if (parts.code == "ETL-S101") parts.code = "ETL-S204";
+  return MakeError(KindOf(stopped_by), std::move(parts));
+}
+
+Status BeginOne(ControlContext& context, Syncing& sync, ProcessResources& resources) {
+  const PipelineConfig& definition = context.config->pipelines.at(sync.name);
+  ETL_ASSIGN_OR_RETURN(const SourceOptions source, MakeSourceOptions(*context.config, definition));
+  // Where the source stands is read before anything else.
+  const Instant patience = context.clock.Now() + definition.retry_give_up;
+  Backoff backoff(std::chrono::seconds(5), static_cast<uint64_t>(context.clock.WallNow()));
+  while (true) {
+    Result<Lsn> target = ReadSyncTarget(source, context.clock.Now() + std::chrono::seconds(30));
+    if (target.ok()) {
+      sync.target = *target;
+      break;
+    }
+    if (PolicyFor(KindOf(target.status())) == Policy::kStop) return target.status();
+    const Instant again = context.clock.Now() + backoff.Next();
+    if (again >= patience || context.interrupt.stopping()) {
+      return target.status();
+    }
+    LogWarn("the source cannot be reached",
+            {{"pipeline", sync.name}, {"error", ErrorLine(target.status())}});
+    while (context.clock.Now() < again && !context.interrupt.stopping()) WaitALittle(context);
+  }
+  Result<std::unique_ptr<RunnerLock>> lock = context.catalog.TryLockPipeline(sync.name);
+  if (!lock.ok()) {
+    if (KindOf(lock.status()) != ErrorKind::kBusy) return lock.status();
+    LogInfo("another process runs the pipeline; waiting until it has got there",
+            {{"pipeline", sync.name}, {"target", FormatLsn(sync.target)}});
+    return context.catalog.PutRequest(sync.name, RequestKind::kStart).status();
+  }
+  sync.lock = std::move(*lock);
+  ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*context.config, sync.name, &resources));
+  sync.supervisor = std::make_unique<Supervisor>(
+      std::move(spec),
+      RetryOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
+      resources.budget(), context.clock);
+  sync.supervisor->SetTarget(sync.target);
+  ETL_ASSIGN_OR_RETURN(const std::vector<Request> requests,
+                       context.catalog.TakeRequests(sync.name));
+  for (const Request& request : requests) {
+    if (request.kind == RequestKind::kResync) sync.supervisor->Resync(request.table);
+    ETL_RETURN_IF_ERROR(context.catalog.Acknowledge(request.id));
+  }
+  sync.supervisor->Start();
+  return Status::OK();
+}
+
+// True once there is nothing more to wait for.
+bool LookAt(ControlContext& context, Syncing& sync) {
+  PipelineStatus status;
+  if (sync.supervisor != nullptr) {
+    status = *sync.supervisor->status();
+    if (const auto stopped = sync.supervisor->stopped_by(); stopped != nullptr) {
+      sync.outcome = Verdict(*stopped);
+      return true;
+    }
+    if (context.on_status) context.on_status(status);
+    if (!sync.supervisor->reached()) return false;
+    status = *sync.supervisor->status();
+  } else {
+    Result<std::optional<PipelineStatus>> seen = context.catalog.GetStatus(sync.name);
+    if (!seen.ok()) {
+      sync.outcome = seen.status();
+      return true;
+    }
+    if (!*seen) return false;
+    status = **seen;
+    if (context.on_status) context.on_status(status);
+    if (status.position < sync.target || !AllTablesSettled(status)) return false;
+  }
+  if (AnyTableStopped(status)) sync.outcome = LeftBehind(sync.name, status);
+  return true;
+}
+
+}  // namespace
+
+Status RunSync(ControlContext& context) {
+  ProcessResources resources(*context.config);
+  std::vector<Syncing> syncs;
+  for (const std::string& name : context.pipelines) syncs.push_back({.name = name});
+  for (Syncing& sync : syncs) {
+    sync.outcome = BeginOne(context, sync, resources);
+    sync.done = !sync.outcome.ok();
+  }
+  while (!context.interrupt.stopping() &&
+         std::any_of(syncs.begin(), syncs.end(), [](const Syncing& sync) { return !sync.done; })) {
+    WaitALittle(context);
+    for (Syncing& sync : syncs) {
+      if (!sync.done) sync.done = LookAt(context, sync);
+    }
+  }
+  Status worst;
+  const Instant deadline = context.clock.Now() + context.config->limits.shutdown;
+  for (Syncing& sync : syncs) {
+    if (sync.supervisor != nullptr) {
+      sync.supervisor->Stop(deadline);
+      const Status written = context.catalog.PutStatus(*sync.supervisor->status());
+      if (!written.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(written)}});
+    }
+    if (!sync.outcome.ok() && (worst.ok() || KindOf(worst) == ErrorKind::kNegative))
+      worst = sync.outcome;
+  }
+  return worst;
+}
+
+}  // namespace etl

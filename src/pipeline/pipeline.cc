@@ -1,0 +1,263 @@
+#include "pipeline/pipeline.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <poll.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "postgres/libpq_chunk_reader.h"
+#include "postgres/libpq_system_catalog.h"
+#include "postgres/libpq_wal_stream.h"
+#include "postgres/source_setup.h"
+#include "postgres/table_query.h"
+
+namespace etl {
+namespace {
+
+// Rows of a chunk travel in pieces of this size, so that several copiers stay within the memory
+// budget.
+constexpr int64_t kChunkPieceBytes = 4 << 20;
+
+}  // namespace
+
+Pipeline::Pipeline(const PipelineSpec& spec, ByteBudget* budget, const Clock& clock)
+    : spec_(spec), budget_(budget), clock_(clock) {}
+
+Pipeline::~Pipeline() { ETL_CHECK(stopped_ || reader_thread_ == nullptr); }
+
+Result<std::unique_ptr<Pipeline>> Pipeline::Start(const PipelineSpec& spec, bool new_history,
+                                                  ByteBudget* budget, const Clock& clock) {
+  std::unique_ptr<Pipeline> pipeline(new Pipeline(spec, budget, clock));
+  Status status = pipeline->PrepareEnds(new_history);
+  if (status.ok()) status = pipeline->MakeStages();
+  if (!status.ok()) {
+    if (pipeline->destination_ != nullptr) {
+      const Status closed = pipeline->destination_->Shutdown(clock.Now() + std::chrono::seconds(1));
+      if (!closed.ok())
+        LogWarn("closing the destination", {{"pipeline", spec.name}, {"error", ErrorLine(closed)}});
+    }
+    return WithContext(status, "pipeline " + spec.name);
+  }
+  pipeline->StartThreads();
+  return pipeline;
+}
+
+// The destination says where to go on; the source is made ready for it.
+Status Pipeline::PrepareEnds(bool new_history) {
+  ETL_ASSIGN_OR_RETURN(destination_, spec_.make_destination());
+  ETL_ASSIGN_OR_RETURN(checkpoint_,
+                       destination_->Start({.pipeline = spec_.name, .mode = spec_.reader.mode}));
+
+  const Instant deadline = clock_.Now() + spec_.connect_timeout;
+  SourceOptions source = spec_.source.Clone();
+  if (spec_.read_password) {
+    ETL_ASSIGN_OR_RETURN(source.password, spec_.read_password());
+  }
+  source.lc_monetary = checkpoint_.lc_monetary;
+  ETL_ASSIGN_OR_RETURN(std::unique_ptr<SourceSetup> setup, SourceSetup::Connect(source, deadline));
+  std::vector<TableName> wanted;
+  if (spec_.tables_given) {
+    ETL_ASSIGN_OR_RETURN(std::vector<CandidateTable> candidates,
+                         setup->ListCandidateTables(deadline));
+    for (CandidateTable& candidate : candidates) {
+      if (candidate.persistence == 'p' &&
+          spec_.reader.selected(candidate.name.schema, candidate.name.name)) {
+        wanted.push_back(std::move(candidate.name));
+      }
+    }
+  }
+  ETL_RETURN_IF_ERROR(setup->EnsurePublication(spec_.publication, wanted, deadline).status());
+  ETL_RETURN_IF_ERROR(PrepareHistory(*setup, new_history, deadline));
+  ETL_RETURN_IF_ERROR(ChooseTransport(*setup, deadline));
+  setup.reset();
+
+  source.lc_monetary = checkpoint_.lc_monetary;
+  ETL_ASSIGN_OR_RETURN(stream_, LibpqWalStream::Make(source,
+                                                     {.slot = spec_.slot,
+                                                      .publications = {spec_.publication},
+                                                      .start = checkpoint_.position,
+                                                      .binary = binary_,
+                                                      .streaming = false,
+                                                      .messages = true},
+                                                     deadline));
+  ETL_ASSIGN_OR_RETURN(catalog_, LibpqSystemCatalog::Make(source, {.publication = spec_.publication,
+                                                                   .slot = spec_.slot}));
+  for (int i = 0; i < spec_.parallelism; ++i) {
+    ETL_ASSIGN_OR_RETURN(std::unique_ptr<ChunkReader> reader, LibpqChunkReader::Make(source));
+    chunk_readers_.push_back(std::move(reader));
+  }
+  return Status::OK();
+}
+
+// Proves that nothing was lost since the stored position (rule 2.4), or begins a history.
+Status Pipeline::PrepareHistory(SourceSetup& setup, bool new_history, Instant deadline) {
+  if (!checkpoint_.identity) return BeginHistory(setup, deadline);
+  const SystemFacts& system = setup.system();
+  const SourceIdentity identity{
+      .system_id = system.system_id, .database_oid = system.database_oid, .slot = spec_.slot};
+  Result<ResumeAnswer> answer = setup.CheckResume({.identity = *checkpoint_.identity,
+                                                   .timeline = checkpoint_.timeline,
+                                                   .position = checkpoint_.position},
+                                                  deadline);
+  Status status = answer.status();
+  if (status.ok() && *checkpoint_.identity != identity) {
+    status = MakeError(ErrorKind::kLost, "ETL-S205",
+                       "the destination was filled from another database or slot",
+                       "etl-stream pipeline resync " + spec_.name);
+  }
+  if (!status.ok() && KindOf(status) == ErrorKind::kLost && new_history) {
+    LogWarn("the position cannot be continued: everything is copied again",
+            {{"pipeline", spec_.name}, {"because", ErrorLine(status)}});
+    ETL_RETURN_IF_ERROR(setup.DropSlot(spec_.slot, deadline));
+    return BeginHistory(setup, deadline);
+  }
+  ETL_RETURN_IF_ERROR(status);
+  if (answer->timeline == checkpoint_.timeline) return Status::OK();
+  // A chunk read beyond the switch shows rows of a history that is not ours: it is read again.
+  if (answer->switched_at) {
+    for (TableCheckpoint& table : checkpoint_.tables) {
+      std::erase_if(table.done, [&](const auto& done) { return done.high > *answer->switched_at; });
+    }
+  }
+  return destination_->SetTimeline(answer->timeline);
+}
+
+Status Pipeline::BeginHistory(SourceSetup& setup, Instant deadline) {
+  const SystemFacts& system = setup.system();
+  NewHistory history;
+  history.identity = {
+      .system_id = system.system_id, .database_oid = system.database_oid, .slot = spec_.slot};
+  history.timeline = system.timeline;
+  ETL_ASSIGN_OR_RETURN(history.lc_monetary, setup.ReadLcMonetary(deadline));
+  ETL_ASSIGN_OR_RETURN(const SlotFacts slot,
+                       setup.EnsureSlot(spec_.slot, /*temporary=*/false, deadline));
+  ETL_RETURN_IF_ERROR(CheckSlotUsable(spec_.slot, slot, system));
+  history.position = slot.confirmed_flush;
+  ETL_RETURN_IF_ERROR(destination_->BeginHistory(history));
+  checkpoint_.identity = history.identity;
+  checkpoint_.timeline = history.timeline;
+  checkpoint_.position = history.position;
+  checkpoint_.lc_monetary = history.lc_monetary;
+  for (TableCheckpoint& table : checkpoint_.tables) {
+    table.phase = TablePhase::kWaiting;
+    table.planned = false;
+    table.chunks.clear();
+    table.done.clear();
+  }
+  LogInfo("pipeline begins", {{"pipeline", spec_.name}, {"position", FormatLsn(history.position)}});
+  return Status::OK();
+}
+
+// Binary only where every published value is understood; one column that is not puts the stream
+// into text (rule 8.1).
+Status Pipeline::ChooseTransport(SourceSetup& setup, Instant deadline) {
+  ETL_ASSIGN_OR_RETURN(const TablesAnswer tables,
+                       LoadTables(setup.connection(), spec_.publication, deadline));
+  binary_ = true;
+  for (const auto& [name, rules] : spec_.reader.rules) binary_ = binary_ && rules.hash.empty();
+  for (const TableFacts& table : tables.tables) {
+    for (const AttributeFacts& column : table.columns) {
+      if (column.published && !BinaryUnderstood(*column.type)) binary_ = false;
+    }
+  }
+  ETL_ASSIGN_OR_RETURN(
+      const PgResult timeout,
+      setup.connection().Query(
+          "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'", deadline));
+  if (timeout.rows() == 1 && timeout.Int(0, 0) > 0) {
+    status_interval_ =
+        std::min<Duration>(status_interval_, std::chrono::milliseconds(timeout.Int(0, 0)) / 3);
+  }
+  return Status::OK();
+}
+
+Status Pipeline::MakeStages() {
+  ReaderChannels channels;
+  channels.deliveries = &deliveries_;
+  channels.replies = &replies_;
+  channels.commands = &commands_;
+  for (size_t i = 0; i < chunk_readers_.size(); ++i) {
+    tasks_.push_back(std::make_unique<TaskChannel>(1));
+    copier_events_.push_back(std::make_unique<CopierChannel>(1));
+    channels.copiers.push_back(
+        {.tasks = tasks_.back().get(), .events = copier_events_.back().get(), .busy = false});
+  }
+  ReaderOptions options = spec_.reader;
+  options.status_interval = status_interval_;
+  reader_ = std::make_unique<Reader>(std::move(options), checkpoint_, stream_.get(), catalog_.get(),
+                                     std::move(channels), budget_, &board_, clock_);
+  writer_ = std::make_unique<Writer>(destination_.get(), &deliveries_, &replies_, &stored_latency_,
+                                     clock_);
+  for (size_t i = 0; i < chunk_readers_.size(); ++i) {
+    copiers_.push_back(std::make_unique<Copier>(chunk_readers_[i].get(), &spec_.reader.batch,
+                                                kChunkPieceBytes, tasks_[i].get(),
+                                                copier_events_[i].get()));
+  }
+  return Status::OK();
+}
+
+void Pipeline::StartThreads() {
+  const auto on_end = [this](const Status& status) { OnEnd(status); };
+  reader_thread_ =
+      std::make_unique<StageThread>("reader " + spec_.name, reader_.get(), clock_, on_end);
+  writer_thread_ =
+      std::make_unique<StageThread>("writer " + spec_.name, writer_.get(), clock_, on_end);
+  for (const std::unique_ptr<Copier>& copier : copiers_) {
+    copier_threads_.push_back(
+        std::make_unique<StageThread>("copier " + spec_.name, copier.get(), clock_, on_end));
+  }
+  reader_thread_->Start();
+  writer_thread_->Start();
+  for (const std::unique_ptr<StageThread>& thread : copier_threads_) thread->Start();
+}
+
+void Pipeline::OnEnd(const Status& status) {
+  if (status.ok()) return;
+  std::shared_ptr<const Status> none;
+  outcome_.compare_exchange_strong(none, std::make_shared<const Status>(status));
+  board_.changed.Notify();
+}
+
+void Pipeline::Command(ReaderCommand command) {
+  // A full channel means a reader that has ended or a storm of commands; both end with the
+  // pipeline.
+  if (!commands_.TryPush(command)) LogWarn("a command was dropped", {{"pipeline", spec_.name}});
+}
+
+bool Pipeline::WaitUntilDrained(Instant deadline) {
+  while (!board_.drained && !ended()) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock_.Now()).count();
+    if (left <= 0) return false;
+    pollfd fd{.fd = board_.changed.fd(), .events = POLLIN, .revents = 0};
+    poll(&fd, 1, static_cast<int>(std::min<int64_t>(left, 100)));
+    board_.changed.Clear();
+  }
+  return board_.drained;
+}
+
+Status Pipeline::Stop(Instant deadline) {
+  stopped_ = true;
+  for (const std::unique_ptr<StageThread>& thread : copier_threads_) thread->Stop();
+  bool drained = false;
+  if (!ended()) {
+    Command(Drain{});
+    drained = WaitUntilDrained(deadline);
+  }
+  reader_thread_->Stop();
+  reader_thread_->Join();
+  if (drained) reader_->Close(deadline);
+  writer_thread_->Stop();
+  if (!drained) destination_->Interrupt();
+  writer_thread_->Join();
+  for (const std::unique_ptr<StageThread>& thread : copier_threads_) thread->Join();
+  const Status closed =
+      destination_->Shutdown(std::max(deadline, clock_.Now() + std::chrono::milliseconds(500)));
+  const std::shared_ptr<const Status> outcome = outcome_.load();
+  if (outcome != nullptr) return WithContext(*outcome, "pipeline " + spec_.name);
+  return closed.ok() ? Status::OK() : WithContext(closed, "pipeline " + spec_.name);
+}
+
+}  // namespace etl

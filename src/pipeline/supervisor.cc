@@ -1,0 +1,200 @@
+#include "pipeline/supervisor.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace etl {
+
+Policy PolicyFor(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kTransient:
+    case ErrorKind::kThrottled:
+    case ErrorKind::kBusy: return Policy::kRetry;
+    default: return Policy::kStop;
+  }
+}
+
+Supervisor::Supervisor(PipelineSpec spec, RetryOptions retry, ByteBudget* budget,
+                       const Clock& clock)
+    : spec_(std::move(spec)), retry_(retry), budget_(budget), clock_(clock) {
+  Publish(nullptr, PipelinePhase::kStopped, "");
+}
+
+Supervisor::~Supervisor() { ETL_CHECK(!thread_.joinable()); }
+
+void Supervisor::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
+
+void Supervisor::Stop(Instant deadline) {
+  stop_deadline_ = deadline;
+  stop_ = true;
+  wake_.Notify();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Supervisor::Pause() { Put({.kind = Request::Kind::kPause}); }
+void Supervisor::Resume() { Put({.kind = Request::Kind::kResume}); }
+void Supervisor::Resync(std::string table) {
+  Put({.kind = Request::Kind::kResync, .table = std::move(table)});
+}
+void Supervisor::SetTarget(Lsn target) { Put({.kind = Request::Kind::kTarget, .target = target}); }
+void Supervisor::WithPipeline(std::function<void(Pipeline&)> work) {
+  Put({.kind = Request::Kind::kWork, .work = std::move(work)});
+}
+
+void Supervisor::Put(Request request) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    requests_.push_back(std::move(request));
+  }
+  wake_.Notify();
+}
+
+void Supervisor::Run() {
+  Backoff backoff(retry_.max_delay,
+                  reinterpret_cast<uintptr_t>(this) ^ static_cast<uint64_t>(clock_.WallNow()));
+  last_progress_ = clock_.Now();
+  while (!stop_) {
+    TakeRequests(nullptr);
+    if (paused_ || stopped_by_.load() != nullptr) {
+      if (paused_) Publish(nullptr, PipelinePhase::kPaused, "");
+      WaitFor(std::chrono::seconds(1), nullptr);
+      continue;
+    }
+    const Lsn before = last_durable_;
+    const Status outcome = Live();
+    if (stop_ || outcome.ok()) continue;
+    if (last_durable_ > before) backoff.Reset();
+    const Instant now = clock_.Now();
+    const std::string line = ErrorLine(outcome);
+    const bool patience_over = retry_.give_up && now - last_progress_ >= *retry_.give_up;
+    if (PolicyFor(KindOf(outcome)) == Policy::kStop || patience_over) {
+      LogError(
+          "pipeline stopped",
+          {{"pipeline", spec_.name}, {"kind", ErrorKindName(KindOf(outcome))}, {"error", line}});
+      stopped_by_.store(std::make_shared<const Status>(outcome));
+      Publish(nullptr, PipelinePhase::kStopped, line);
+      changed_.Notify();
+      continue;
+    }
+    const Duration pause = backoff.Next();
+    LogWarn("pipeline will be started again",
+            {{"pipeline", spec_.name},
+             {"attempt", backoff.attempt()},
+             {"in_seconds", static_cast<double>(pause.count()) / 1e9},
+             {"kind", ErrorKindName(KindOf(outcome))},
+             {"error", line}});
+    Publish(nullptr, PipelinePhase::kRetrying, line);
+    changed_.Notify();
+    const Instant until = now + pause;
+    while (!stop_ && clock_.Now() < until && !paused_) {
+      WaitFor(until - clock_.Now(), nullptr);
+      TakeRequests(nullptr);
+    }
+  }
+  Publish(nullptr, paused_ ? PipelinePhase::kPaused : PipelinePhase::kStopped,
+          stopped_by_.load() == nullptr ? "" : ErrorLine(*stopped_by_.load()));
+}
+
+Status Supervisor::Live() {
+  target_sent_ = false;
+  Result<std::unique_ptr<Pipeline>> started = Pipeline::Start(spec_, new_history_, budget_, clock_);
+  if (!started.ok()) return started.status();
+  new_history_ = false;
+  Pipeline& pipeline = **started;
+  while (!stop_ && !paused_ && !pipeline.ended()) {
+    TakeRequests(&pipeline);
+    Forward(pipeline);
+    const Lsn durable{pipeline.board().durable};
+    const bool copied = pipeline.status() != nullptr && status_.load() != nullptr &&
+                        pipeline.status()->phase == PipelinePhase::kCopying;
+    if (durable > last_durable_ || copied) last_progress_ = clock_.Now();
+    last_durable_ = std::max(last_durable_, durable);
+    Publish(&pipeline, PipelinePhase::kRunning, "");
+    const bool reached = pipeline.board().reached;
+    if (reached != reached_.exchange(reached)) changed_.Notify();
+    WaitFor(std::chrono::milliseconds(200), &pipeline);
+  }
+  const Instant deadline = stop_ ? stop_deadline_.load() : clock_.Now() + spec_.shutdown;
+  const Status outcome = pipeline.Stop(deadline);
+  last_durable_ = std::max(last_durable_, Lsn{pipeline.board().durable});
+  Publish(&pipeline, paused_ ? PipelinePhase::kPaused : PipelinePhase::kStopped, "");
+  return outcome;
+}
+
+void Supervisor::TakeRequests(Pipeline* pipeline) {
+  std::deque<Request> requests;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    requests.swap(requests_);
+  }
+  for (Request& request : requests) {
+    switch (request.kind) {
+      case Request::Kind::kPause: paused_ = true; break;
+      case Request::Kind::kResume:
+        paused_ = false;
+        stopped_by_.store(nullptr);
+        last_progress_ = clock_.Now();
+        break;
+      case Request::Kind::kResync:
+        paused_ = false;
+        stopped_by_.store(nullptr);
+        last_progress_ = clock_.Now();
+        if (request.table.empty()) new_history_ = pipeline == nullptr;
+        resyncs_.push_back(std::move(request.table));
+        break;
+      case Request::Kind::kTarget:
+        target_ = request.target;
+        target_sent_ = false;
+        reached_ = false;
+        break;
+      case Request::Kind::kWork: work_.push_back(std::move(request.work)); break;
+    }
+  }
+}
+
+void Supervisor::Forward(Pipeline& pipeline) {
+  const std::shared_ptr<const PipelineStatus> seen = pipeline.status();
+  for (std::string& table : std::exchange(resyncs_, {}))
+    pipeline.Command(etl::Resync{.table = std::move(table)});
+  if (!target_sent_ && target_.valid()) {
+    pipeline.Command(etl::SetTarget{.lsn = target_});
+    target_sent_ = true;
+  }
+  for (auto& work : std::exchange(work_, {})) work(pipeline);
+}
+
+void Supervisor::Publish(const Pipeline* pipeline, PipelinePhase phase, const std::string& error) {
+  auto status = std::make_shared<PipelineStatus>();
+  const std::shared_ptr<const PipelineStatus> seen =
+      pipeline == nullptr ? status_.load() : pipeline->status();
+  if (seen != nullptr) *status = *seen;
+  status->name = spec_.name;
+  if (pipeline == nullptr || phase != PipelinePhase::kRunning) status->phase = phase;
+  if (pipeline != nullptr && seen == nullptr) status->phase = PipelinePhase::kCopying;
+  if (pipeline == nullptr) status->error = error;
+  if (pipeline != nullptr) {
+    status->latency_p50_us = pipeline->stored_latency().QuantileMicros(0.5).value_or(-1);
+    status->latency_p99_us = pipeline->stored_latency().QuantileMicros(0.99).value_or(-1);
+  }
+  status->at = clock_.WallNow();
+  status_.store(std::move(status));
+}
+
+void Supervisor::WaitFor(Duration time, Pipeline* pipeline) {
+  pollfd fds[2] = {{.fd = wake_.fd(), .events = POLLIN, .revents = 0},
+                   {.fd = -1, .events = POLLIN, .revents = 0}};
+  if (pipeline != nullptr) fds[1].fd = pipeline->board().changed.fd();
+  const auto millis = std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
+  poll(fds, pipeline == nullptr ? 1 : 2, static_cast<int>(std::clamp<int64_t>(millis, 1, 60000)));
+  if ((fds[0].revents & POLLIN) != 0) wake_.Clear();
+  if ((fds[1].revents & POLLIN) != 0) pipeline->board().changed.Clear();
+}
+
+}  // namespace etl

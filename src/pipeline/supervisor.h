@@ -1,0 +1,111 @@
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "base/status.h"
+#include "pipeline/pipeline.h"
+#include "runtime/backoff.h"
+#include "runtime/event_fd.h"
+
+namespace etl {
+
+/// What is done about an error of a kind; the only place that decides it.
+enum class Policy : uint8_t {
+  kRetry,  ///< a new life after a pause
+  kStop,   ///< the pipeline stops until somebody starts it
+};
+Policy PolicyFor(ErrorKind kind);
+
+struct RetryOptions {
+  Duration max_delay = std::chrono::minutes(1);
+  /// Without progress for so long, an error that would be retried stops the pipeline (`sync`).
+  /// None: for ever (`run`).
+  std::optional<Duration> give_up;
+};
+
+/// Keeps one pipeline running: starts it anew after failures that may pass, from what the
+/// destination says, and stops it for those that will not. Owned by control; runs the lives of the
+/// pipeline on a thread of its own.
+class Supervisor {
+ public:
+  Supervisor(PipelineSpec spec, RetryOptions retry, ByteBudget* budget, const Clock& clock);
+  /// Stop must have been called if Start was.
+  ~Supervisor();
+
+  void Start();
+  /// Ends by `deadline`; then the destination is closed. Blocks.
+  void Stop(Instant deadline);
+
+  // Requests, from the control thread. They are obeyed in order, within a fraction of a second.
+  void Pause();
+  /// Also tries a stopped pipeline again.
+  void Resume();
+  /// schema.table, or empty: all tables, with a new history where the old one cannot be continued.
+  void Resync(std::string table);
+  /// The stored position that must be reached; see `reached`.
+  void SetTarget(Lsn target);
+  /// Something that needs the running pipeline (verify); called on the supervisor's thread, at once
+  /// or when it runs again.
+  void WithPipeline(std::function<void(Pipeline&)> work);
+
+  /// Any thread. Never null.
+  std::shared_ptr<const PipelineStatus> status() const { return status_.load(); }
+  bool reached() const { return reached_; }
+  /// Why the pipeline is stopped; null while it is not.
+  std::shared_ptr<const Status> stopped_by() const { return stopped_by_.load(); }
+  /// Notified when reached, stopped_by or the phase changes.
+  EventFd& changed() { return changed_; }
+  const PipelineSpec& spec() const { return spec_; }
+
+ private:
+  struct Request {
+    enum class Kind : uint8_t { kPause, kResume, kResync, kTarget, kWork } kind;
+    std::string table;
+    Lsn target;
+    std::function<void(Pipeline&)> work;
+  };
+  void Put(Request request);
+  void Run();
+  /// One life; returns why it ended (OK: asked to).
+  Status Live();
+  void TakeRequests(Pipeline* pipeline);
+  void Forward(Pipeline& pipeline);
+  void Publish(const Pipeline* pipeline, PipelinePhase phase, const std::string& error);
+  void WaitFor(Duration time, Pipeline* pipeline);
+
+  const PipelineSpec spec_;
+  const RetryOptions retry_;
+  ByteBudget* const budget_;
+  const Clock& clock_;
+
+  std::mutex mutex_;  // guards requests_; never held while anything else is done
+  std::deque<Request> requests_;
+  EventFd wake_;
+  EventFd changed_;
+  std::atomic<bool> stop_{false};
+  std::atomic<Instant> stop_deadline_{Instant{}};
+  std::atomic<std::shared_ptr<const PipelineStatus>> status_;
+  std::atomic<std::shared_ptr<const Status>> stopped_by_;
+  std::atomic<bool> reached_{false};
+  std::thread thread_;
+
+  // The supervisor's thread only.
+  bool paused_ = false;
+  bool tried_after_stop_ = false;
+  bool new_history_ = false;
+  Lsn target_;
+  std::deque<std::string> resyncs_;
+  std::deque<std::function<void(Pipeline&)>> work_;
+  bool target_sent_ = false;
+  Lsn last_durable_;
+  Instant last_progress_{};
+};
+
+}  // namespace etl
