@@ -367,8 +367,7 @@ void Reader::Publish(Instant now) {
       status->phase = PipelinePhase::kCopying;
       row.rows = table.copy->rows_read();
       row.rows_total = std::max(table.copy->rows_estimate(), table.copy->rows_read());
-      row.error.clear();
-      for (const std::string& holder : table.copy->waiting_for()) row.error = "waits for " + holder;
+      if (table.copy->waiting_for().empty()) row.error.clear();
     } else if (table.phase == TablePhase::kStopped) {
       if (!status->error.empty()) status->error += "; ";
       status->error += row.name + " stopped: " + row.error;

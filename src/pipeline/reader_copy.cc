@@ -130,6 +130,9 @@ Status Reader::OnLockHolders(TableId id, const LockHoldersAnswer& answer) {
   std::vector<std::string> holders;
   for (const LockHolder& holder : answer.holders) holders.push_back(holder.id);
   table->copy->asked = false;
+  table->note.clear();
+  if (!answer.holders.empty())
+    table->note = "waits for " + answer.holders.front().description + " to end its transaction";
   if (!table->copy->OnLockHolders(holders))
     table->copy->ask_again = clock_.Now() + std::chrono::milliseconds(100);
   return Status::OK();

@@ -80,7 +80,7 @@ class Supervisor {
   void Publish(const Pipeline* pipeline, PipelinePhase phase, const std::string& error);
   void WaitFor(Duration time, Pipeline* pipeline);
 
-  const PipelineSpec spec_;
+  PipelineSpec spec_;  ///< not changed after construction
   const RetryOptions retry_;
   ByteBudget* const budget_;
   const Clock& clock_;

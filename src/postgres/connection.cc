@@ -125,7 +125,8 @@ SourceOptions SourceOptions::Clone() const {
   return SourceOptions{.conninfo = conninfo,
                        .password = password.Clone(),
                        .application_name = application_name,
-                       .lc_monetary = lc_monetary};
+                       .lc_monetary = lc_monetary,
+                       .stop = stop};
 }
 
 std::string DescribeSource(const SourceOptions& options) {
@@ -197,6 +198,7 @@ void PgConnection::Finish::operator()(PGconn* connection) const { PQfinish(conne
 std::unique_ptr<PgConnection> PgConnection::Start(const SourceOptions& options, Mode mode) {
   std::unique_ptr<PgConnection> self(new PgConnection());
   self->where_ = "connect to " + DescribeSource(options);
+  self->stop_ = options.stop;
   std::optional<Parameters> parameters = ParseConninfo(options.conninfo);
   if (!parameters) {
     // libpq's own words are left out: they may repeat a password that was written in the wrong
@@ -292,20 +294,23 @@ Result<bool> PgConnection::PollConnect() {
   return true;
 }
 
+// How soon a blocking call notices that it was asked to end.
+constexpr Duration kLookForStop = std::chrono::milliseconds(100);
+
 Result<std::unique_ptr<PgConnection>> PgConnection::Connect(const SourceOptions& options, Mode mode,
                                                             Instant deadline) {
   std::unique_ptr<PgConnection> connection = Start(options, mode);
   while (true) {
     ETL_ASSIGN_OR_RETURN(const bool ready, connection->PollConnect());
     if (ready) return connection;
-    if (SystemClock().Now() >= deadline) {
+    if (SystemClock().Now() >= deadline || connection->Asked()) {
       return MakeError(ErrorKind::kTransient, "ETL-S101",
                        connection->where_ + ": no answer in time",
                        "check host, port and firewalls");
     }
     std::vector<pollfd> fds;
     connection->AddPollFds(fds);
-    WaitFor(fds, deadline);
+    WaitFor(fds, std::min<Instant>(deadline, SystemClock().Now() + kLookForStop));
   }
 }
 
@@ -328,7 +333,7 @@ Result<PgResult> PgConnection::Query(const std::string& sql, Instant deadline,
     }
     if (!busy_) break;
     const Instant now = SystemClock().Now();
-    if (now >= until) {
+    if (now >= until || (Asked() && !cancelled)) {
       if (cancelled)
         return MakeError(ErrorKind::kTransient, "ETL-S204", where_ + ": no answer to a cancel");
       cancelled = true;
@@ -337,7 +342,7 @@ Result<PgResult> PgConnection::Query(const std::string& sql, Instant deadline,
     }
     std::vector<pollfd> fds;
     AddPollFds(fds);
-    WaitFor(fds, waiting ? std::min<Instant>(until, now + std::chrono::milliseconds(100)) : until);
+    WaitFor(fds, std::min<Instant>(until, now + kLookForStop));
     if (waiting) waiting();
   }
   if (!last) return MakeError(ErrorKind::kTransient, "ETL-S204", where_ + ": no result");

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -25,6 +26,8 @@ struct SourceOptions {
   Secret password;       ///< may be empty
   std::string application_name = "etl-stream";
   std::string lc_monetary;  ///< pinned in every session (rule 8.1); empty: the database's own
+  /// Set by the owner when it wants to end: blocking calls then return soon, as at their deadline.
+  const std::atomic<bool>* stop = nullptr;
 
   SourceOptions Clone() const;
 };
@@ -105,7 +108,10 @@ class PgConnection {
   std::string SettingsAfterConnect() const;
 
   std::unique_ptr<pg_conn, Finish> connection_;
+  bool Asked() const { return stop_ != nullptr && stop_->load(); }
+
   std::string where_;
+  const std::atomic<bool>* stop_ = nullptr;
   Status start_error_;
   enum class Phase { kConnecting, kSettings, kReady } phase_ = Phase::kConnecting;
   int connect_events_ = 0;
