@@ -19,7 +19,8 @@ ColumnRules RulesOf(const ColumnRulesConfig& config) {
 
 ProcessResources::ProcessResources(const Config& config)
     : budget_(std::max<int64_t>(config.limits.memory - DuckDbShare(config.limits.memory),
-                                int64_t{16} << 20)) {
+                                int64_t{16} << 20)),
+      limits_(config.limits) {
   int64_t files = 0;
   for (const auto& [name, destination] : config.destinations) {
     for (const auto& [pipeline, definition] : config.pipelines) {
@@ -36,7 +37,9 @@ std::shared_ptr<DuckDbFile> ProcessResources::FileOf(const DestinationConfig& de
   return files_.Get({.path = destination.path,
                      .release = destination.release,
                      .memory_bytes = duckdb_memory_,
-                     .threads = 2});
+                     .threads = 2,
+                     .spill_dir = limits_.spill_dir,
+                     .spill_bytes = limits_.spill});
 }
 
 Result<SourceOptions> MakeSourceOptions(const Config& config, const PipelineConfig& pipeline) {

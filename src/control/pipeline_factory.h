@@ -23,6 +23,7 @@ class ProcessResources {
 
  private:
   ByteBudget budget_;
+  LimitsConfig limits_;
   int64_t duckdb_memory_;
   DuckDbFiles files_;
 };

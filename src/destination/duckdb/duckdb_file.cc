@@ -4,7 +4,21 @@
 
 #include "base/check.h"
 
+#include <functional>
+
+#include <fmt/format.h>
+
 namespace etl {
+namespace {
+
+// One folder a file, so that several files can spill into the same place.
+std::string TemporaryDirectory(const DuckDbOpenSettings& settings) {
+  if (settings.spill_dir.empty()) return settings.path + ".tmp";
+  return fmt::format("{}/etl-stream-{:016x}.tmp", settings.spill_dir,
+                     std::hash<std::string>()(settings.path));
+}
+
+}  // namespace
 
 Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings) {
   duckdb_config config = nullptr;
@@ -18,7 +32,9 @@ Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings) {
   set("autoload_known_extensions", "false");
   set("allow_community_extensions", "false");
   set("preserve_insertion_order", "false");
-  set("temp_directory", settings.path + ".tmp");
+  set("temp_directory", TemporaryDirectory(settings));
+  if (settings.spill_bytes > 0)
+    set("max_temp_directory_size", std::to_string(settings.spill_bytes) + "B");
   if (settings.read_only) set("access_mode", "READ_ONLY");
   if (settings.threads > 0) set("threads", std::to_string(settings.threads));
   if (settings.memory_bytes > 0) set("memory_limit", std::to_string(settings.memory_bytes) + "B");
@@ -59,7 +75,10 @@ DuckDbFile::~DuckDbFile() {
 Status DuckDbFile::OpenLocked() {
   // Replaying the file's log needs memory that the work itself may not use: the limit comes after
   // it.
-  ETL_ASSIGN_OR_RETURN(database_, OpenDuckDb({.path = options_.path, .threads = options_.threads}));
+  ETL_ASSIGN_OR_RETURN(database_, OpenDuckDb({.path = options_.path,
+                                              .threads = options_.threads,
+                                              .spill_dir = options_.spill_dir,
+                                              .spill_bytes = options_.spill_bytes}));
   auto prepare = [&]() -> Status {
     ETL_ASSIGN_OR_RETURN(auto connection, DuckDbConnection::Open(database_));
     ETL_RETURN_IF_ERROR(connection->Execute("CHECKPOINT").status());

@@ -20,6 +20,10 @@ struct DuckDbOptions {
   std::optional<Duration> release;
   int64_t memory_bytes = 256 << 20;  ///< DuckDB's own limit; it overshoots by some 50 MB
   int threads = 2;
+  /// Where DuckDB puts what does not fit into memory, and how much of it; empty: beside the file,
+  /// without a bound of ours.
+  std::string spill_dir;
+  int64_t spill_bytes = 0;
 };
 
 /// One database file of this process. DuckDB accepts a second handle on the same file, and the two
@@ -85,6 +89,8 @@ struct DuckDbOpenSettings {
   bool read_only = false;
   int64_t memory_bytes = 0;  ///< 0: DuckDB's default
   int threads = 0;           ///< 0: DuckDB's default
+  std::string spill_dir;     ///< empty: beside the file
+  int64_t spill_bytes = 0;   ///< 0: no bound
 };
 Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings);
 
