@@ -32,7 +32,7 @@ demo: ## a private PostgreSQL with a live workload, copied into demo.duckdb and 
 	@tools/demo --to $(TO)
 
 bench: ## the benchmark suite: ratios to a floor measured in the same run
-	@tools/build release
+	@tools/build release bench_programs
 	@bench/run build/release
 
 lint: ## layers, text rules, formatting, clang-tidy
