@@ -24,6 +24,31 @@ struct ChunkHolder {
   }
 };
 
+/// A query whose rows are fetched as they are made.
+struct StreamedResult {
+  duckdb_prepared_statement statement = nullptr;
+  ResultHolder holder;
+  ~StreamedResult() { duckdb_destroy_prepare(&statement); }
+
+  Status Run(duckdb_connection connection, const std::string& sql) {
+    if (duckdb_prepare(connection, sql.c_str(), &statement) == DuckDBError) {
+      return DuckDbError(DUCKDB_ERROR_INVALID, duckdb_prepare_error(statement), sql.substr(0, 200));
+    }
+    if (duckdb_execute_prepared_streaming(statement, &holder.result) == DuckDBError)
+      return Error(sql);
+    return Status::OK();
+  }
+  /// A result that ends early looks like one that ends, but for this.
+  Status End(const std::string& sql) {
+    const char* error = duckdb_result_error(&holder.result);
+    return error == nullptr || *error == '\0' ? Status::OK() : Error(sql);
+  }
+  Status Error(const std::string& sql) {
+    return DuckDbError(duckdb_result_error_type(&holder.result),
+                       duckdb_result_error(&holder.result), sql.substr(0, 200));
+  }
+};
+
 Status TakeErrorData(duckdb_error_data error, std::string_view doing) {
   if (error == nullptr) return Status::OK();
   Status status;
@@ -202,23 +227,30 @@ Result<int64_t> DuckDbConnection::Execute(const std::string& sql) {
 }
 
 Result<std::vector<TextRow>> DuckDbConnection::Rows(const std::string& sql) {
-  ResultHolder holder;
-  if (duckdb_query(connection_, sql.c_str(), &holder.result) == DuckDBError) {
-    return DuckDbError(duckdb_result_error_type(&holder.result),
-                       duckdb_result_error(&holder.result), sql.substr(0, 200));
-  }
-  const idx_t columns = duckdb_column_count(&holder.result);
-  for (idx_t c = 0; c < columns; ++c)
-    ETL_CHECK(duckdb_column_type(&holder.result, c) == DUCKDB_TYPE_VARCHAR);
   std::vector<TextRow> rows;
+  ETL_RETURN_IF_ERROR(TextRows(sql, [&](const TextRow& row) {
+    rows.push_back(row);
+    return Status::OK();
+  }));
+  return rows;
+}
+
+Status DuckDbConnection::TextRows(const std::string& sql,
+                                  const std::function<Status(const TextRow&)>& on_row) {
+  StreamedResult streamed;
+  ETL_RETURN_IF_ERROR(streamed.Run(connection_, sql));
+  const idx_t columns = duckdb_column_count(&streamed.holder.result);
+  for (idx_t c = 0; c < columns; ++c)
+    ETL_CHECK(duckdb_column_type(&streamed.holder.result, c) == DUCKDB_TYPE_VARCHAR);
   while (true) {
-    ChunkHolder chunk{duckdb_fetch_chunk(holder.result)};
-    if (chunk.chunk == nullptr) return rows;
+    ChunkHolder chunk{duckdb_fetch_chunk(streamed.holder.result)};
+    if (chunk.chunk == nullptr) return streamed.End(sql);
     const idx_t size = duckdb_data_chunk_get_size(chunk.chunk);
     for (idx_t r = 0; r < size; ++r) {
-      TextRow& row = rows.emplace_back();
+      TextRow row;
       for (idx_t c = 0; c < columns; ++c)
         row.push_back(TextAt(duckdb_data_chunk_get_vector(chunk.chunk, c), r));
+      ETL_RETURN_IF_ERROR(on_row(row));
     }
   }
 }
@@ -234,18 +266,9 @@ Result<int64_t> DuckDbConnection::Number(const std::string& sql) {
 Status DuckDbConnection::Query(
     const std::string& sql, const std::shared_ptr<arrow::Schema>& schema,
     const std::function<Status(const std::shared_ptr<arrow::RecordBatch>&)>& on_batch) {
-  duckdb_prepared_statement statement = nullptr;
-  struct Closer {
-    duckdb_prepared_statement* statement;
-    ~Closer() { duckdb_destroy_prepare(statement); }
-  } closer{&statement};
-  if (duckdb_prepare(connection_, sql.c_str(), &statement) == DuckDBError)
-    return DuckDbError(DUCKDB_ERROR_INVALID, duckdb_prepare_error(statement), sql.substr(0, 200));
-  ResultHolder holder;
-  if (duckdb_execute_prepared_streaming(statement, &holder.result) == DuckDBError) {
-    return DuckDbError(duckdb_result_error_type(&holder.result),
-                       duckdb_result_error(&holder.result), sql.substr(0, 200));
-  }
+  StreamedResult streamed;
+  ETL_RETURN_IF_ERROR(streamed.Run(connection_, sql));
+  ResultHolder& holder = streamed.holder;
   arrow::FieldVector fields;
   for (const auto& field : schema->fields())
     fields.push_back(arrow::field(field->name(), ExportedType(field->type())));
@@ -261,9 +284,7 @@ Status DuckDbConnection::Query(
     ETL_ASSIGN_OR_RETURN(auto batch, ImportChunk(options.options, chunk.chunk, exported, schema));
     ETL_RETURN_IF_ERROR(on_batch(batch));
   }
-  if (const char* error = duckdb_result_error(&holder.result); error != nullptr && *error != '\0')
-    return DuckDbError(duckdb_result_error_type(&holder.result), error, sql.substr(0, 200));
-  return Status::OK();
+  return streamed.End(sql);
 }
 
 Result<std::shared_ptr<arrow::RecordBatch>> DuckDbConnection::QueryBatch(

@@ -39,6 +39,8 @@ class DuckDbConnection {
   Result<int64_t> Execute(const std::string& sql);
   /// Rows as text, for bookkeeping; every column must be cast to VARCHAR in the query.
   Result<std::vector<TextRow>> Rows(const std::string& sql);
+  /// The same, row by row and without holding them all.
+  Status TextRows(const std::string& sql, const std::function<Status(const TextRow&)>& on_row);
   /// The single number of a query.
   Result<int64_t> Number(const std::string& sql);
   /// Streams a query's rows as batches of `schema`, whose types must be what the columns' DuckDB

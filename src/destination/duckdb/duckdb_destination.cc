@@ -15,6 +15,9 @@ namespace {
 /// core; more than this is not worth the delay, and big transactions are worth it anyway.
 constexpr Duration kLongestPause = std::chrono::milliseconds(100);
 constexpr int64_t kSmallTransaction = 20000;
+/// What a DELETE holds in memory until the next CHECKPOINT, for each vector of rows it touches.
+constexpr int64_t kVectorRows = 2048;
+constexpr int64_t kBytesPerTouchedVector = 16384;
 constexpr Duration kLockPause = std::chrono::milliseconds(100);
 
 }  // namespace
@@ -44,7 +47,7 @@ void DuckDbDestination::CloseFile() {
   idle_sides_.clear();
   connection_.reset();
   lease_.reset();
-  touched_bytes_ = 0;
+  deleted_.clear();
 }
 
 Result<Checkpoint> DuckDbDestination::Start(const StartOptions& options) {
@@ -56,7 +59,7 @@ Result<Checkpoint> DuckDbDestination::Start(const StartOptions& options) {
     ETL_RETURN_IF_ERROR(DuckDbBookkeeping::Prepare(*connection_));
     ETL_ASSIGN_OR_RETURN(progress_, books_.LoadProgress(*connection_));
     ETL_ASSIGN_OR_RETURN(tables_, books_.LoadTables(*connection_));
-    return Status::OK();
+    return CountRows();
   };
   if (Status status = start(); !status.ok()) {
     CloseFile();
@@ -284,9 +287,25 @@ DuckDbDestination::TableState& DuckDbDestination::Make(TableId table) {
 }
 
 Status DuckDbDestination::CheckpointIfNeeded() {
-  if (touched_bytes_ < file_->options().memory_bytes / 4 || !chunks_.empty()) return Status::OK();
+  int64_t held = 0;
+  for (const auto& [oid, deleted] : deleted_) {
+    const TableState* table = Find({oid});
+    const int64_t vectors = table == nullptr ? 0 : table->checkpoint.rows / kVectorRows + 1;
+    held += std::min(deleted, vectors) * kBytesPerTouchedVector;
+  }
+  if (held < file_->options().memory_bytes / 4 || !chunks_.empty()) return Status::OK();
   // Another pipeline's open transaction is reason enough to try again later.
-  if (connection_->Execute("CHECKPOINT").ok()) touched_bytes_ = 0;
+  if (connection_->Execute("CHECKPOINT").ok()) deleted_.clear();
+  return Status::OK();
+}
+
+Status DuckDbDestination::CountRows() {
+  for (auto& [oid, table] : tables_) {
+    if (options_.mode != Mode::kMirror || table.checkpoint.phase != TablePhase::kLive) continue;
+    ETL_ASSIGN_OR_RETURN(table.checkpoint.rows,
+                         connection_->Number("SELECT count(*) FROM " +
+                                             books_.Target(*connection_, table).Sql()));
+  }
   return Status::OK();
 }
 

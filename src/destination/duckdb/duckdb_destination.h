@@ -71,6 +71,7 @@ class DuckDbDestination : public Destination {
   TableState* Find(TableId table);
   TableState& Make(TableId table);
   Status CheckpointIfNeeded();
+  Status CountRows();
   bool ReleaseDue(Instant now) const;
 
   // duckdb_segment.cc
@@ -124,7 +125,8 @@ class DuckDbDestination : public Destination {
 
   std::optional<Delivery> delivery_;
   std::deque<FoldRequest> folds_;  // Asked for while a segment was incomplete.
-  int64_t touched_bytes_ = 0;      // What DELETEs hold until the next CHECKPOINT, about.
+  /// Rows deleted from each table since the last CHECKPOINT: every vector that they touch holds memory until the next.
+  std::map<uint32_t, int64_t> deleted_;
   bool started_ = false;
   bool failed_ = false;
   Instant ready_at_{};

@@ -1,33 +1,12 @@
 #include "destination/duckdb/duckdb_destination.h"
 
-#include <filesystem>
-
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "destination/conformance.h"
+#include "destination/duckdb/duckdb_test_support.h"
 
 namespace etl {
 namespace {
-
-/// A file in a directory of its own, gone with the object.
-class TemporaryFile {
- public:
-  TemporaryFile() {
-    // In memory where there is such a place: nothing here depends on a disk, and every COMMIT waits
-    // for one.
-    const std::filesystem::path memory = "/dev/shm";
-    const auto place =
-        access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path();
-    std::string pattern = (place / "etl-duckdb-XXXXXX").string();
-    directory_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryFile() { std::filesystem::remove_all(directory_); }
-  std::string path() const { return directory_ / "my-file.v1.duckdb"; }
-
- private:
-  std::filesystem::path directory_;
-};
 
 class DuckDbPlace : public ConformancePlace {
  public:

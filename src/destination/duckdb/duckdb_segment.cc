@@ -14,9 +14,6 @@
 namespace etl {
 namespace {
 
-/// What a DELETE holds in memory until the next CHECKPOINT, for each vector of rows it touches.
-constexpr int64_t kBytesPerTouchedVector = 16384;
-
 constexpr const char* kResync = "etl-stream pipeline resync";
 
 }  // namespace
@@ -113,8 +110,13 @@ Result<std::optional<DuckDbDestination::Diverged>> DuckDbDestination::Apply(
     return std::optional<Diverged>();
   }
   ETL_ASSIGN_OR_RETURN(const ApplyOutcome outcome, ApplyChanges(*connection_, target, *changes));
-  touched_bytes_ += outcome.deleted * kBytesPerTouchedVector;
-  if (!outcome.diverged) return std::optional<Diverged>();
+  if (!outcome.diverged) {
+    Remember(id);
+    deleted_[id.oid] += outcome.deleted;
+    if (table->checkpoint.phase == TablePhase::kLive)
+      table->checkpoint.rows += outcome.inserted - outcome.deleted;
+    return std::optional<Diverged>();
+  }
   return std::optional<Diverged>(Diverged{id, outcome.why});
 }
 
@@ -155,6 +157,8 @@ Status DuckDbDestination::ApplyTruncate(const TruncateChange& truncate) {
     return connection_->Append(target, *row);
   }
   // An empty table in its place costs nothing; a DELETE would hold memory for every vector.
+  Remember(truncate.schema->id);
+  if (table->checkpoint.phase == TablePhase::kLive) table->checkpoint.rows = 0;
   return connection_
       ->Execute("CREATE OR REPLACE TABLE " + target.Sql() + "(" +
                 ColumnDefinitions(*table->checkpoint.schema) + ")")
