@@ -116,7 +116,6 @@ Status Reader::TakeReplies(Instant now) {
       durable_ = reply->progress.durable;
       board_->durable = durable_.value;
       while (!commit_times_.empty() && commit_times_.front().first <= durable_) {
-        durable_commit_time_ = commit_times_.front().second;
         commit_times_.pop_front();
       }
     }
@@ -348,9 +347,12 @@ void Reader::Publish(Instant now) {
       durable_ >= received_ && segment_.empty() && in_flight_.empty() && at_hand_empty_;
   if (caught_up) {
     status->lag_seconds = 0;
-  } else if (durable_commit_time_ != 0) {
-    status->lag_seconds =
-        std::max(0.0, static_cast<double>(clock_.WallNow() - durable_commit_time_) / 1e6);
+  } else if (const UnixMicros oldest =
+                 commit_times_.empty() ? commit_time_ : commit_times_.front().second;
+             oldest != 0) {
+    // The age of what waits, not of what was stored last: after an hour of silence a new commit is
+    // not an hour late.
+    status->lag_seconds = std::max(0.0, static_cast<double>(clock_.WallNow() - oldest) / 1e6);
   }
   status->retained_bytes = retained_bytes_;
   status->at = clock_.WallNow();

@@ -170,7 +170,6 @@ class Reader : public Stage {
   Lsn reported_;
   bool reply_wanted_ = false;
   bool at_hand_empty_ = true;  ///< the last look found no further frame
-  UnixMicros durable_commit_time_ = 0;
   std::deque<std::pair<Lsn, UnixMicros>>
       commit_times_;  ///< end of a handed segment → its newest commit time
 
