@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "destination/conformance.h"
+#include "destination/conformance_model.h"
 #include "destination/duckdb/duckdb_test_support.h"
 
 namespace etl {
@@ -25,6 +26,215 @@ INSTANTIATE_TEST_SUITE_P(DuckDb, Conformance,
                          testing::Values(ConformanceSubject{
                              .name = "duckdb",
                              .make = [] { return std::make_unique<DuckDbPlace>(); }}));
+
+/// A destination on a file, and what it said.
+class DuckDbDestinationTest : public testing::Test {
+ protected:
+  void Open(Mode mode, std::optional<Duration> release = {}) {
+    destination_.reset();
+    file_ = std::make_shared<DuckDbFile>(
+        DuckDbOptions{.path = temporary_.path(), .release = release, .threads = 1});
+    destination_ = std::make_unique<DuckDbDestination>(file_, SystemClock());
+    const auto checkpoint = destination_->Start({.pipeline = "p", .mode = mode});
+    ASSERT_TRUE(checkpoint.ok()) << ErrorLine(checkpoint.status());
+    if (checkpoint->identity.has_value()) return;
+    ASSERT_TRUE(
+        destination_
+            ->BeginHistory(
+                {.identity = {1, 2, "s"}, .timeline = 1, .position = {1000}, .lc_monetary = "C"})
+            .ok());
+  }
+  /// As if all pauses were over.
+  static Instant Later() { return SystemClock().Now() + std::chrono::seconds(10); }
+  Progress Send(Delivery delivery) {
+    EXPECT_TRUE(destination_->Ready(Later()));
+    EXPECT_TRUE(destination_->Accept(std::move(delivery)).ok());
+    auto progress = destination_->Advance(Later());
+    EXPECT_TRUE(progress.ok()) << ErrorLine(progress.status());
+    return progress.ok() ? *progress : Progress{};
+  }
+  Progress Send(Lsn end, std::vector<SegmentPart> parts) {
+    Segment segment;
+    segment.parts = std::move(parts);
+    segment.end = end;
+    return Send(std::move(segment));
+  }
+  void Sql(const std::string& sql) {
+    auto lease = *DuckDbFile::Acquire(file_);
+    auto connection = *DuckDbConnection::Open(lease->database());
+    const auto done = connection->Execute(sql);
+    ASSERT_TRUE(done.ok()) << ErrorLine(done.status());
+  }
+  std::vector<std::string> Lines(const std::string& sql) {
+    auto lease = *DuckDbFile::Acquire(file_);
+    auto connection = *DuckDbConnection::Open(lease->database());
+    auto rows = connection->Rows(sql);
+    EXPECT_TRUE(rows.ok()) << ErrorLine(rows.status());
+    std::vector<std::string> lines;
+    for (const TextRow& row : *rows) {
+      std::string line;
+      for (const auto& cell : row) line += (line.empty() ? "" : " ") + cell.value_or("-");
+      lines.push_back(std::move(line));
+    }
+    return lines;
+  }
+  static std::shared_ptr<TableSchema> Schema(uint32_t oid, const std::string& name) {
+    auto schema = std::make_shared<TableSchema>();
+    schema->id = {oid};
+    schema->schema = "public";
+    schema->name = name;
+    schema->identity = Identity::kKey;
+    schema->columns = {{1, "id", ModelType(TypeKind::kInt4)},
+                       {2, "big", ModelType(TypeKind::kText)}};
+    schema->key = {0};
+    return schema;
+  }
+  static ChangeBatch Changes(const TableSchemaPtr& schema, Lsn commit,
+                             const std::vector<std::pair<Op, ModelRow>>& changes,
+                             std::vector<uint64_t> unsent = {}) {
+    ChangeBatch batch;
+    batch.schema = schema;
+    std::vector<ModelRow> rows;
+    for (const auto& [op, row] : changes) {
+      batch.ordinals.push_back(2 * batch.ops.size());
+      batch.ops.push_back(op);
+      rows.push_back(row);
+    }
+    batch.rows = ModelBatch(*schema, rows);
+    batch.transactions = {{commit, 1'700'000'000'000'000, 77, batch.size()}};
+    batch.unsent = std::move(unsent);
+    batch.unsent_words = batch.unsent.empty() ? 0 : 1;
+    return batch;
+  }
+  void MakeLive(const TableSchemaPtr& schema, Lsn at) {
+    Send(at, {CopyStart{.schema = schema, .generation = 1, .from = at}});
+    Send(FoldRequest{.table = schema->id, .generation = 1});
+  }
+
+  TemporaryFile temporary_;
+  std::shared_ptr<DuckDbFile> file_;
+  std::unique_ptr<DuckDbDestination> destination_;
+};
+
+TEST_F(DuckDbDestinationTest, AppendKeepsEveryChangeWithItsPosition) {
+  Open(Mode::kAppend);
+  const TableSchemaPtr schema = Schema(1, "t");
+  Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}});
+  for (uint32_t chunk = 0; chunk < 2; ++chunk) {
+    Send(ChunkRows{.table = {1},
+                   .generation = 1,
+                   .chunk = chunk,
+                   .schema = schema,
+                   .rows = ModelBatch(*schema, {{std::to_string(chunk), "\"x\""}}),
+                   .done = ChunkRows::Done{.high = {1990}, .rows = 1}});
+  }
+  Send({3000}, {Changes(schema, {2008},
+                        {{Op::kUpdate, {"0", "null"}},
+                         {Op::kDelete, {"1", "null"}},
+                         {Op::kMove, {"2", "\"x\""}}},
+                        {2, 0, 0}),
+                TruncateChange{schema, {{2016}, 4}, 1'700'000'000'000'000, 78}});
+  EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = 1}).folds.at(0).folded);
+  EXPECT_EQ(Lines("SELECT id::VARCHAR, big, _etl_op, _etl_lsn::VARCHAR, _etl_seq::VARCHAR, "
+                  "_etl_commit_ts::VARCHAR, _etl_xid::VARCHAR, _etl_unchanged::VARCHAR FROM "
+                  "public.t ORDER BY _etl_lsn, _etl_seq"),
+            (std::vector<std::string>{"0 x r 1999 0 - - -", "1 x r 1999 1099511627776 - - -",
+                                      "0 - u 2008 0 2023-11-14 22:13:20+00 77 [big]",
+                                      "1 - d 2008 2 2023-11-14 22:13:20+00 77 -",
+                                      "2 x i 2008 4 2023-11-14 22:13:20+00 77 -",
+                                      "- - t 2016 4 2023-11-14 22:13:20+00 78 -"}));
+  // A column that comes goes behind the metadata columns; rows still find their places.
+  auto wider = Schema(1, "t");
+  wider->columns.push_back({3, "n", ModelType(TypeKind::kInt8)});
+  Send({4000}, {SchemaChange{.from = schema, .to = wider},
+                Changes(wider, {3008}, {{Op::kInsert, {"9", "\"y\"", "5"}}})});
+  EXPECT_EQ(Lines("SELECT n::VARCHAR, _etl_op FROM public.t WHERE id = 9"),
+            std::vector<std::string>{"5 i"});
+}
+
+TEST_F(DuckDbDestinationTest, ATableThatSomebodyElseMadeIsNeverTouched) {
+  Open(Mode::kMirror);
+  Sql("CREATE SCHEMA public; CREATE TABLE public.Taken AS SELECT 42 AS a");
+  const TableSchemaPtr schema = Schema(1, "taken");
+  const Progress progress =
+      Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}});
+  ASSERT_EQ(progress.stopped.size(), 1u);
+  EXPECT_EQ(progress.stopped[0].code, "ETL-D120");
+  Send({3000}, {Changes(schema, {2008}, {{Op::kInsert, {"1", "null"}}})});
+  EXPECT_EQ(Lines("SELECT a::VARCHAR FROM public.taken"), std::vector<std::string>{"42"});
+  Open(Mode::kMirror);
+  Sql("DROP TABLE public.taken");
+  Send({4000}, {CopyStart{.schema = schema, .generation = 2, .from = {4000}}});
+  EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = 2}).folds.at(0).folded);
+}
+
+TEST_F(DuckDbDestinationTest, TwoTablesMaySwapTheirNames) {
+  Open(Mode::kMirror);
+  const TableSchemaPtr a = Schema(1, "a"), b = Schema(2, "b");
+  MakeLive(a, {2000});
+  MakeLive(b, {2008});
+  Send({3000}, {Changes(a, {2016}, {{Op::kInsert, {"1", "\"was a\""}}}),
+                SchemaChange{.from = a, .to = Schema(1, "b")},
+                SchemaChange{.from = b, .to = Schema(2, "a")}});
+  EXPECT_EQ(Lines("SELECT big FROM public.b"), std::vector<std::string>{"was a"});
+  EXPECT_EQ(Lines("SELECT big FROM public.a").size(), 0u);
+  auto elsewhere = Schema(1, "b");
+  elsewhere->schema = "other";
+  Send({4000}, {SchemaChange{.from = Schema(1, "b"), .to = elsewhere}});
+  EXPECT_EQ(Lines("SELECT big FROM other.b"), std::vector<std::string>{"was a"});
+}
+
+TEST_F(DuckDbDestinationTest, AResyncSwapsATableThatGoesOnBeingChanged) {
+  Open(Mode::kMirror);
+  const TableSchemaPtr schema = Schema(1, "t");
+  MakeLive(schema, {2000});
+  Send({3000}, {Changes(schema, {2008}, {{Op::kInsert, {"1", "\"a\""}}})});
+  Send({4000}, {CopyStart{.schema = schema, .generation = 2, .from = {4000}, .keep_target = true}});
+  Send({5000}, {Changes(schema, {4008}, {{Op::kInsert, {"2", "\"b\""}}})});
+  EXPECT_EQ(Lines("SELECT big FROM public.t ORDER BY id"), (std::vector<std::string>{"a", "b"}));
+  Send(ChunkRows{.table = {1},
+                 .generation = 2,
+                 .schema = schema,
+                 .rows = ModelBatch(*schema, {{"1", "\"copied\""}}),
+                 .done = ChunkRows::Done{.high = {5000}, .rows = 1}});
+  EXPECT_EQ(Send(FoldRequest{.table = {1}, .generation = 2}).folds.at(0).rows, 2);
+  EXPECT_EQ(Lines("SELECT big FROM public.t ORDER BY id"),
+            (std::vector<std::string>{"copied", "b"}));
+  EXPECT_EQ(Lines("SELECT table_name FROM duckdb_tables() WHERE table_name LIKE '%shadow%' OR "
+                  "table_name LIKE 'pending%'")
+                .size(),
+            0u);
+}
+
+TEST_F(DuckDbDestinationTest, AnIdleFileIsReleasedAndOpenedAgain) {
+  Open(Mode::kMirror, std::chrono::milliseconds(50));
+  const TableSchemaPtr schema = Schema(1, "t");
+  MakeLive(schema, {2000});
+  ASSERT_TRUE(destination_->Advance(Later()).ok());
+  EXPECT_FALSE(std::filesystem::exists(temporary_.path() + ".wal")) << "the file was not closed";
+  duckdb_database other = nullptr;
+  ASSERT_EQ(duckdb_open(temporary_.path().c_str(), &other), DuckDBSuccess);
+  auto connection = *DuckDbConnection::Open(other);
+  EXPECT_EQ(*connection->Number("SELECT \"position\" FROM _etl.progress"), 2000);
+  connection.reset();
+  duckdb_close(&other);
+  EXPECT_EQ(Send({3000}, {Changes(schema, {2008}, {{Op::kInsert, {"1", "\"a\""}}})}).durable,
+            Lsn{3000});
+}
+
+TEST_F(DuckDbDestinationTest, ShutdownStoresWhatWasAccepted) {
+  Open(Mode::kMirror);
+  const TableSchemaPtr schema = Schema(1, "t");
+  MakeLive(schema, {2000});
+  Segment segment;
+  segment.parts.push_back(Changes(schema, {2008}, {{Op::kInsert, {"1", "\"a\""}}}));
+  segment.end = {3000};
+  ASSERT_TRUE(destination_->Ready(Later()));
+  ASSERT_TRUE(destination_->Accept(std::move(segment)).ok());
+  ASSERT_TRUE(destination_->Shutdown(Later()).ok());
+  EXPECT_EQ(Lines("SELECT \"position\"::VARCHAR FROM _etl.progress"),
+            std::vector<std::string>{"3000"});
+}
 
 }  // namespace
 }  // namespace etl
