@@ -57,12 +57,13 @@ class CellBytes {
         return Status::OK();
       case arrow::Type::FLOAT: {
         const float value = static_cast<const arrow::FloatArray&>(array).Value(row);
-        Raw(std::isnan(value) ? 0x7fc00000u : std::bit_cast<uint32_t>(value));
+        // `+ 0` makes a negative zero positive: DuckDB's compression may drop that sign.
+        Raw(std::isnan(value) ? 0x7fc00000u : std::bit_cast<uint32_t>(value + 0.0f));
         return Status::OK();
       }
       case arrow::Type::DOUBLE: {
         const double value = static_cast<const arrow::DoubleArray&>(array).Value(row);
-        Raw(std::isnan(value) ? uint64_t{0x7ff8000000000000} : std::bit_cast<uint64_t>(value));
+        Raw(std::isnan(value) ? uint64_t{0x7ff8000000000000} : std::bit_cast<uint64_t>(value + 0.0));
         return Status::OK();
       }
       case arrow::Type::INTERVAL_MONTH_DAY_NANO: {
