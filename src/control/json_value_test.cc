@@ -78,10 +78,10 @@ TEST(JsonValue, CompositesAreObjectsInsideArraysToo) {
   auto type = std::make_shared<ColumnType>();
   type->kind = TypeKind::kStruct;
   type->fields = {{"x", Type(TypeKind::kInt4)}, {"y \"q\"", ListOf(Type(TypeKind::kText))}};
-  EXPECT_EQ(Json(type, R"((1,"{a,b}"))"), R"({"x":1,"y \"q\"":["a","b"]})");
+  EXPECT_EQ(Json(type, R"x((1,"{a,b}"))x"), R"({"x":1,"y \"q\"":["a","b"]})");
   EXPECT_EQ(Json(type, "(,)"), R"({"x":null,"y \"q\"":null})");
-  EXPECT_EQ(Json(ListOf(type), R"({"(1,\"{a}\")","(2,)"})"),
-            R"([{"x":1,"y \"q\"":["a"]},{"x":2,"y \"q\"":null}])");
+  EXPECT_EQ(Json(ListOf(type), R"x({"(1,\"{a}\")","(2,)"})x"),
+            R"x([{"x":1,"y \"q\"":["a"]},{"x":2,"y \"q\"":null}])x");
   EXPECT_EQ(Json(type, "(1)"), "ETL-P310");
   EXPECT_EQ(Json(type, "(1,,)"), "ETL-P310");
 }

@@ -34,7 +34,21 @@ class Tap {
         slot_(fmt::format("etl_tap_{}_{}", getpid(), context.clock.WallNow() % 1000000)) {}
 
   Status Run() {
+    const Status outcome = Begin();
+    // Asked to end before the first change: that is no failure.
+    if (!outcome.ok() && !context_.interrupt.stopping()) return outcome;
+    if (!outcome.ok()) return Status::OK();
+    const Status ended = Listen();
+    stream_->Close(received_, received_, In(std::chrono::seconds(2)));
+    stream_.reset();
+    WaitUntilGone();
+    return ended;
+  }
+
+ private:
+  Status Begin() {
     ETL_ASSIGN_OR_RETURN(source_, MakeSourceOptions(*context_.config, definition_));
+    source_.stop = &context_.interrupt.stop_flag();
     if (!definition_.hash_key.empty()) {
       ETL_ASSIGN_OR_RETURN(const Secret key, definition_.hash_key.Resolve());
       hash_key_ = std::string(key.Reveal());
@@ -50,14 +64,9 @@ class Tap {
     ETL_ASSIGN_OR_RETURN(stream_, LibpqWalStream::Make(source_, options, In(kSlotTime)));
     LogInfo("changes are printed from now on",
             {{"pipeline", definition_.name}, {"publication", definition_.publication}});
-    Status outcome = Listen();
-    stream_->Close(received_, received_, In(std::chrono::seconds(2)));
-    stream_.reset();
-    WaitUntilGone();
-    return outcome;
+    return Status::OK();
   }
 
- private:
   Instant In(Duration time) const { return context_.clock.Now() + time; }
 
   Status CheckPublication() {
@@ -192,9 +201,12 @@ class Tap {
 
   // The server drops the slot when its session has ended; nothing is left behind once that is seen.
   void WaitUntilGone() {
+    // The connection at hand answers no more once an end was asked for.
+    source_.stop = nullptr;
     const Instant deadline = In(std::chrono::seconds(3));
-    while (context_.clock.Now() < deadline) {
-      const Result<PgResult> found = catalog_->Query(
+    const auto observer = PgConnection::Connect(source_, PgConnection::Mode::kNormal, deadline);
+    while (observer.ok() && context_.clock.Now() < deadline) {
+      const Result<PgResult> found = (*observer)->Query(
           "SELECT 1 FROM pg_replication_slots WHERE slot_name = '" + slot_ + "'", deadline);
       if (!found.ok() || found->rows() == 0) return;
       poll(nullptr, 0, 20);
