@@ -164,10 +164,17 @@ constexpr ErrorPage kPages[] = {
      "DuckDB's own words are in the message. Name another file, or restore this one."},
     {"ETL-D123", "the file's bookkeeping was written by a newer version",
      "Use the newer program, or another file."},
+    {"ETL-D124", "there is no DuckDB file yet",
+     "It is made by the first `etl-stream sync` or `etl-stream run`."},
+    {"ETL-D125", "the query cannot be run",
+     "`query` runs one statement that gives rows, and nothing can be changed. DuckDB's own words are "
+     "in the message."},
     {"ETL-D130", "the destination's disk is full",
      "Nothing of the transaction at hand was stored. Free some space; work goes on by itself."},
     {"ETL-D131", "the DuckDB file is held by another process",
-     "DuckDB lets one process in at a time. End the other one; it is tried again."},
+     "DuckDB lets one process in at a time. A runner lets go of the file after `release` without "
+     "changes; end any other process.\n"
+     "A pipeline tries again by itself."},
     {"ETL-D132", "DuckDB ran out of memory",
      "Nothing of the transaction at hand was stored. Raise limits.memory."},
     {"ETL-D133", "it is not known whether a transaction was stored",

@@ -1,5 +1,6 @@
 #include "ops/check.h"
 
+#include <algorithm>
 #include <set>
 
 #include <fmt/format.h>
@@ -8,8 +9,11 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "destination/duckdb/duckdb_probe.h"
 #include "postgres/connection.h"
 #include "postgres/preflight.h"
+#include "postgres/source_setup.h"
+#include "postgres/table_query.h"
 
 namespace etl {
 namespace {
@@ -105,28 +109,77 @@ CheckPart CheckSource(const Config& config, const PipelineConfig& pipeline, cons
   return part;
 }
 
-CheckPart CheckDestination(const DestinationConfig& destination) {
+Severity SeverityOf(ProbeFinding::Severity severity) {
+  switch (severity) {
+    case ProbeFinding::Severity::kOk: return Severity::kOk;
+    case ProbeFinding::Severity::kWarn: return Severity::kWarn;
+    case ProbeFinding::Severity::kFail: return Severity::kFail;
+  }
+  return Severity::kFail;
+}
+
+// The tables that are to come: those of the publication, or those that it would be made for.
+Result<std::vector<TableSchemaPtr>> TablesToCome(const Config& config,
+                                                 const PipelineConfig& pipeline,
+                                                 const Clock& clock) {
+  const SourceConfig& source = config.sources.at(pipeline.source);
+  SourceOptions options;
+  options.conninfo = source.url;
+  ETL_ASSIGN_OR_RETURN(options.password, source.password.Resolve());
+  const Instant deadline = clock.Now() + kSourceTime;
+  ETL_ASSIGN_OR_RETURN(const std::unique_ptr<SourceSetup> setup,
+                       SourceSetup::Connect(options, deadline));
+  ETL_ASSIGN_OR_RETURN(const std::optional<PublicationFacts> publication,
+                       setup->FindPublication(pipeline.publication, deadline));
+  TablesAnswer found;
+  if (publication) {
+    ETL_ASSIGN_OR_RETURN(found, LoadTables(setup->connection(), pipeline.publication, deadline));
+  } else {
+    ETL_ASSIGN_OR_RETURN(const std::vector<CandidateTable> candidates,
+                         setup->ListCandidateTables(deadline));
+    std::vector<TableId> ids;
+    for (const CandidateTable& table : candidates) {
+      if (pipeline.tables.Selects(table.name.schema, table.name.name)) ids.push_back(table.id);
+    }
+    if (!ids.empty()) {
+      ETL_ASSIGN_OR_RETURN(found, LoadTables(setup->connection(), ids, deadline));
+    }
+  }
+  std::vector<TableSchemaPtr> tables;
+  for (const TableFacts& facts : found.tables) {
+    if (!pipeline.tables.Selects(facts.schema, facts.name)) continue;
+    ColumnRules rules;
+    if (const auto given = pipeline.columns.find(facts.QualifiedName());
+        given != pipeline.columns.end()) {
+      rules = {.exclude = given->second.exclude, .hash = given->second.hash};
+    }
+    // What does not work out was told with the source.
+    Result<TableSchemaPtr> schema = MakeTableSchema(facts, rules, 1);
+    if (schema.ok()) tables.push_back(std::move(*schema));
+  }
+  return tables;
+}
+
+CheckPart CheckDestination(const Config& config, const PipelineConfig& pipeline,
+                           bool source_reached, const Clock& clock) {
+  const DestinationConfig& destination = config.destinations.at(pipeline.destination);
   CheckPart part{.name = "destination " + destination.name,
-                 .pipeline = {},
+                 .pipeline = pipeline.name,
                  .description = "DuckDB file " + destination.path,
                  .findings = {}};
-  const size_t slash = destination.path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "."
-                             : slash == 0               ? "/"
-                                                        : destination.path.substr(0, slash);
-  const bool exists = access(destination.path.c_str(), F_OK) == 0;
-  const std::string& needed = exists ? destination.path : folder;
-  if (access(needed.c_str(), exists ? R_OK | W_OK : W_OK | X_OK) != 0) {
-    part.findings.push_back(
-        {Severity::kFail, "D20", fmt::format("{} cannot be written to", needed), "",
-         fmt::format("let destinations.{}.path name a file in a folder that may be written to",
-                     destination.name),
-         ""});
-    return part;
+  DuckDbProbe probe;
+  probe.file.path = destination.path;
+  probe.file.release = destination.release;
+  probe.pipeline = pipeline.name;
+  if (source_reached) {
+    Result<std::vector<TableSchemaPtr>> tables = TablesToCome(config, pipeline, clock);
+    if (tables.ok()) probe.tables = std::move(*tables);
   }
-  part.findings.push_back({Severity::kOk, "D20",
-                           exists ? "the file can be written to" : "the file can be made", "", "",
-                           ""});
+  for (ProbeFinding& finding : ProbeDuckDb(probe)) {
+    part.findings.push_back({SeverityOf(finding.severity), std::move(finding.id),
+                             std::move(finding.what), std::move(finding.why),
+                             std::move(finding.remedy), ""});
+  }
   return part;
 }
 
@@ -149,13 +202,14 @@ CheckReport RunChecks(const Config& config, const std::vector<std::string>& pipe
                       const Clock& clock) {
   CheckReport report;
   report.parts.push_back(CheckHost(config));
-  std::set<std::string> destinations;
   for (const std::string& name : pipelines) {
     const PipelineConfig& pipeline = config.pipelines.at(name);
     report.parts.push_back(CheckSource(config, pipeline, clock));
-    if (destinations.insert(pipeline.destination).second) {
-      report.parts.push_back(CheckDestination(config.destinations.at(pipeline.destination)));
-    }
+    const std::vector<CheckFinding>& findings = report.parts.back().findings;
+    const bool reached = std::none_of(findings.begin(), findings.end(), [](const auto& finding) {
+      return finding.severity == Severity::kFail;
+    });
+    report.parts.push_back(CheckDestination(config, pipeline, reached, clock));
   }
   return report;
 }
