@@ -9,6 +9,7 @@
 namespace etl {
 namespace {
 
+constexpr std::string_view kDiverged = "ETL-D150";
 constexpr size_t kDeliveriesInFlight = 4;
 constexpr int kSegmentsInFlight = 2;
 constexpr int kFramesPerStep = 2048;
@@ -138,6 +139,12 @@ Status Reader::TakeReplies(Instant now) {
       table->copy.reset();
       table->stop_code = stop.code;
       table->note = stop.reason;
+      // Divergence, found by strict apply: copied again, never mended by an upsert (rule 5.3).
+      if (stop.code == kDiverged) {
+        table->copy_wanted = true;
+        table->keep_target = false;
+        poll_wanted_ = true;
+      }
     }
     next_publish_ = std::min(next_publish_, now + std::chrono::milliseconds(20));
   }
@@ -234,6 +241,7 @@ Status Reader::HandOver(Instant now) {
 Status Reader::PushSegment(bool complete, Instant now) {
   ETL_ASSIGN_OR_RETURN(Segment segment, segment_.Take(complete, received_, now));
   piece_open_ = !complete;
+  for (TableId id : tables_.ids()) tables_.at(id).plan_open = false;
   board_->changes.fetch_add(segment.rows, std::memory_order_relaxed);
   if (complete) {
     handed_ = received_;
@@ -380,7 +388,8 @@ void Reader::Publish(Instant now) {
   board_->status.store(std::move(status));
   const bool reached = target_.valid() && durable_ >= target_ && AllSettled();
   if (reached != board_->reached.exchange(reached)) board_->changed.Notify();
-  const Lsn held = holding_ && segment_.empty() && in_flight_.empty() ? hold_at_ : Lsn{};
+  const bool stored = segment_.empty() && !piece_open_ && in_flight_.empty() && durable_ >= handed_;
+  const Lsn held = holding_ && stored ? hold_at_ : Lsn{};
   if (held.value != board_->held_at.exchange(held.value)) board_->changed.Notify();
 }
 

@@ -14,6 +14,11 @@ Status Reader::DriveCopies(Instant now) {
   ETL_RETURN_IF_ERROR(AssignChunks());
   // Rows of chunks go between whole destination transactions of the stream.
   while (!waiting_rows_.empty() && CanDeliver() && !piece_open_) {
+    // The plan goes first: chunks stored without it would be copied again after a crash (C8).
+    if (const TableRuntime* next = tables_.Find(waiting_rows_.front().table);
+        next != nullptr && next->plan_open) {
+      break;
+    }
     CopierEvent event = std::move(waiting_rows_.front());
     waiting_rows_.pop_front();
     TableRuntime* table = tables_.Find(event.table);
@@ -68,6 +73,7 @@ Status Reader::DriveCopy(TableId id, TableRuntime& table, Instant now) {
         }
         ETL_RETURN_IF_ERROR(segment_.Add(
             table, CopyPlan{.table = id, .generation = copy.generation(), .chunks = {whole}}));
+        table.plan_open = true;
         copy.OnPlan({whole});
         worked_ = true;
       } else if (!copy.asked && now >= copy.ask_again) {
@@ -108,8 +114,7 @@ Status Reader::DriveCopy(TableId id, TableRuntime& table, Instant now) {
     case TableCopy::Stage::kFold:
     case TableCopy::Stage::kSettleCatchUp:
       // The plan must be on its way before the fold of a table without chunks.
-      if (copy.ReadyToFold(durable_) && CanDeliver() && !piece_open_ &&
-          (copy.chunks() > 0 || segment_.empty())) {
+      if (copy.ReadyToFold(durable_) && CanDeliver() && !piece_open_ && !table.plan_open) {
         Deliver(
             FoldRequest{
                 .table = id, .generation = copy.generation(), .ignore_below = copy.ignore_below()},

@@ -26,6 +26,8 @@ bool CanBeOutOfLine(const ColumnType& type) {
   }
 }
 
+constexpr std::string_view kLeft = "ETL-S121";
+constexpr std::string_view kNotSelected = "ETL-S123";
 constexpr std::string_view kReservedInAppend[] = {"_etl_op",        "_etl_lsn", "_etl_seq",
                                                   "_etl_commit_ts", "_etl_xid", "_etl_unchanged"};
 
@@ -58,9 +60,16 @@ Status Reader::TakeAnswers(Instant now) {
       TableRuntime* table = tables_.Find(plan->table);
       if (table == nullptr || !table->copy || table->copy->stage() != TableCopy::Stage::kPlan)
         continue;
+      if (plan->chunks.empty() && !table->leaves.empty()) {
+        // It was dropped, or lost its partitions: folded now, the copy would be an empty table. The
+        // next look tells what became of it.
+        poll_wanted_ = true;
+        continue;
+      }
       ETL_RETURN_IF_ERROR(segment_.Add(
           *table,
           CopyPlan{.table = plan->table, .generation = table->generation, .chunks = plan->chunks}));
+      table->plan_open = true;
       table->copy->OnPlan(std::move(plan->chunks));
       table->copy->asked = false;
     } else if (auto* xids = std::get_if<RunningXidsAnswer>(&*answer)) {
@@ -110,7 +119,7 @@ Status Reader::ActOnTables() {
     TableRuntime& table = tables_.at(id);
     if (present.contains(id.oid) || table.phase == TablePhase::kStopped) continue;
     ETL_RETURN_IF_ERROR(StopTable(
-        id, table, "ETL-S121", "it left the publication or was dropped; the copy stays as it is"));
+        id, table, std::string(kLeft), "it left the publication or was dropped; the copy stays as it is"));
   }
   for (const std::string& resync : std::exchange(resyncs_, {})) {
     for (TableId id : tables_.ids()) {
@@ -129,7 +138,7 @@ Status Reader::ActOnTable(const TableFacts& facts) {
   if (!options_.selected(facts.schema, facts.name)) {
     TableRuntime* table = tables_.Find(facts.id);
     if (table == nullptr || table->phase == TablePhase::kStopped) return Status::OK();
-    return StopTable(facts.id, *table, "ETL-S123",
+    return StopTable(facts.id, *table, std::string(kNotSelected),
                      "it is no longer selected by `tables`; the copy stays as it is");
   }
   TableRuntime* table = tables_.Find(facts.id);
@@ -137,8 +146,10 @@ Status Reader::ActOnTable(const TableFacts& facts) {
   table->leaves = facts.leaves;
   table->row_filter = facts.row_filter;
   if (table->phase == TablePhase::kStopped) {
-    // Set aside in an earlier run: tried anew once a run, in case the cause has been mended.
-    if (!first_look_done_ || table->copy_wanted) return BeginTable(facts);
+    // Set aside in an earlier run: tried anew once a run, in case the cause has been mended. One
+    // that had left the publication is back (rule 7.8).
+    const bool is_back = table->stop_code == kLeft || table->stop_code == kNotSelected;
+    if (!first_look_done_ || table->copy_wanted || is_back) return BeginTable(facts);
     return Status::OK();
   }
   if (table->copy_wanted || table->phase == TablePhase::kWaiting) return BeginTable(facts);
@@ -146,7 +157,9 @@ Status Reader::ActOnTable(const TableFacts& facts) {
   if (table->fingerprint_known) {
     const std::string reason = ReasonToCopyAgain(table->fingerprint, now);
     if (!reason.empty()) {
-      WantCopy(*table, reason, table->phase == TablePhase::kLive);
+      // Rows changed without messages: the target is wrong by now, so it stays frozen until the swap
+      // (C10).
+      WantCopy(*table, reason, false);
       return BeginTable(facts);
     }
   }
@@ -216,7 +229,6 @@ Status Reader::BeginTable(const TableFacts& facts) {
     }
   }
   table.schema = *schema;
-  table.batcher.reset();
   ++table.generation;
   table.phase = TablePhase::kCopying;
   table.ignore_rows = false;
@@ -228,6 +240,7 @@ Status Reader::BeginTable(const TableFacts& facts) {
                                                     .generation = table.generation,
                                                     .from = received_,
                                                     .keep_target = table.keep_target}));
+  table.batcher.reset();  // Only now: rows of the open segment were still in it.
   table.keep_target = false;
   table.fingerprint_known = false;
   ETL_RETURN_IF_ERROR(KeepFingerprint(facts.id, table, facts));
@@ -239,6 +252,7 @@ Status Reader::BeginTable(const TableFacts& facts) {
     table.copy->OnLockHolders({});
     ETL_RETURN_IF_ERROR(segment_.Add(
         table, CopyPlan{.table = facts.id, .generation = table.generation, .chunks = {}}));
+    table.plan_open = true;
     table.copy->OnPlan({});
   }
   return Status::OK();

@@ -39,6 +39,7 @@ struct TableRuntime {
   bool copy_wanted = false;  ///< begins at the next boundary
   bool keep_target = false;
   bool append_started = false;
+  bool plan_open = false;  ///< its CopyPlan stands in the open segment, not yet handed over
   std::string note;  ///< what it waits for, or why it stopped
   std::string stop_code;
   int64_t rows = 0;
