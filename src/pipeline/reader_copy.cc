@@ -60,9 +60,17 @@ Status Reader::DriveCopy(TableId id, TableRuntime& table, Instant now) {
   TableCopy& copy = *table.copy;
   switch (copy.stage()) {
     case TableCopy::Stage::kBarrier:
+      if (!copy.asked && now >= copy.ask_again) {
+        copy.asked = true;
+        barrier_questions_.push_back(id);
+        catalog_->Ask(LockHoldersQuery{.tables = {id}});
+        worked_ = true;
+      }
+      return Status::OK();
+    case TableCopy::Stage::kPlan:
+      if (!table.looked) return Status::OK();
       if (table.schema->identity != Identity::kKey) {
-        // Copied whole under the snapshot of a slot, which is a barrier by itself.
-        copy.OnLockHolders({});
+        // Copied whole under the snapshot of a slot.
         Chunk whole;
         whole.leaf = id;
         whole.leaf_schema = table.schema->schema;
@@ -76,15 +84,7 @@ Status Reader::DriveCopy(TableId id, TableRuntime& table, Instant now) {
         table.plan_open = true;
         copy.OnPlan({whole});
         worked_ = true;
-      } else if (!copy.asked && now >= copy.ask_again) {
-        copy.asked = true;
-        barrier_questions_.push_back(id);
-        catalog_->Ask(LockHoldersQuery{.tables = {id}});
-        worked_ = true;
-      }
-      return Status::OK();
-    case TableCopy::Stage::kPlan:
-      if (!copy.asked) {
+      } else if (!copy.asked) {
         copy.asked = true;
         catalog_->Ask(ChunkPlanQuery{.table = id, .chunk_rows = options_.chunk_rows});
         worked_ = true;
@@ -138,8 +138,15 @@ Status Reader::OnLockHolders(TableId id, const LockHoldersAnswer& answer) {
   table->note.clear();
   if (!answer.holders.empty())
     table->note = "waits for " + answer.holders.front().description + " to end its transaction";
-  if (!table->copy->OnLockHolders(holders))
+  if (!table->copy->OnLockHolders(holders)) {
     table->copy->ask_again = clock_.Now() + std::chrono::milliseconds(100);
+    return Status::OK();
+  }
+  // Transactions below the start are visible only now, so only a look from now on shows the schema
+  // that the chunks must be read with.
+  table->looked = false;
+  table->looks_needed = tables_asked_ + 1;
+  poll_wanted_ = true;
   return Status::OK();
 }
 
@@ -205,7 +212,8 @@ Status Reader::OnCopierEvent(CopierEvent event) {
       if (current) waiting_rows_.push_back(std::move(event));
       return Status::OK();
     case CopierEvent::Kind::kMoved:
-      if (current) WantCopy(*table, "its storage was replaced while it was copied", false);
+      if (current)
+        return AbandonTable(event.table, *table, "its storage was replaced while it was copied");
       return Status::OK();
     case CopierEvent::Kind::kFailed:
       if (!current) return KindOf(event.error) == ErrorKind::kSchema ? Status::OK() : event.error;

@@ -77,7 +77,7 @@ struct Simulation::Life {
     }
     reader = std::make_unique<Reader>(options, checkpoint, &stream, &catalog, std::move(channels),
                                       &budget, &board, sim->clock_);
-    writer = std::make_unique<Writer>(destination.get(), &deliveries, &replies);
+    writer = std::make_unique<Writer>(destination.get(), &deliveries, &replies, nullptr, sim->clock_);
   }
 
   struct CopierParts {
@@ -282,8 +282,10 @@ void Simulation::Control() {
     if (!life_->commands.TryPush(hold)) hold_ = Lsn{};
   } else if (random_.OneIn(30)) {
     const uint32_t oid = postgres_.oids()[random_.Below(postgres_.oids().size())];
+    const ModelTableStatePtr state = postgres_.VisibleState(oid);
+    if (state == nullptr) return;
     Say(fmt::format("control: resync {}", oid));
-    ReaderCommand resync = Resync{.table = TableId{oid}};
+    ReaderCommand resync = Resync{.table = state->schema + "." + state->name};
     (void)life_->commands.TryPush(resync);
   }
 }
