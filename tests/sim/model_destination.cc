@@ -244,7 +244,7 @@ void ModelDestination::ApplyLive(DestinationTable& table,
                                  const std::vector<PendingChange>& changes) {
   const TableSchema& schema = *table.checkpoint.schema;
   const auto mismatch = [&](const PendingChange& change, std::string_view what) {
-    if (store_->may_diverge(schema.id.oid, table.checkpoint.from, change.commit))
+    if (store_->may_diverge(schema.id.oid, table.target_from, change.commit))
       return SetAside(table);
     Violation(fmt::format("strict apply: {} (oid {}): {} {} at {}: {}", schema.QualifiedName(),
                           schema.id.oid, static_cast<char>(change.op), Describe(change.key),
@@ -381,6 +381,7 @@ Status ModelDestination::ApplyPart(const TableStop& stop) {
   table->checkpoint.stop_code = stop.code;
   table->checkpoint.stop_reason = stop.reason;
   table->checkpoint.planned = false;
+  table->checkpoint.keep_target = false;
   table->checkpoint.chunks.clear();
   table->checkpoint.done.clear();
   table->pending.clear();
@@ -466,6 +467,7 @@ void ModelDestination::Fold(const FoldRequest& request, Progress* progress) {
     table->checkpoint.chunks.clear();
     table->checkpoint.done.clear();
     table->has_target = true;
+    table->target_from = table->checkpoint.from;
     table->target_name = table->checkpoint.schema->QualifiedName();
     table->pending.clear();
     table->shadow.clear();

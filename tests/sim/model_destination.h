@@ -49,6 +49,7 @@ struct DestinationTable {
     Row row;
   };
   std::map<Key, Settled> settled;
+  Lsn target_from;          ///< CopyStart::from of the copy that made the target
   std::string target_name;  ///< as readers see it
 };
 

@@ -197,6 +197,14 @@ void ModelPostgres::Commit(Txn& txn, bool flush, bool visible) {
   Say(fmt::format("commit xid {} at {} end {} ({} changes){}{}", txn.xid,
                   FormatLsn(txn.commit_lsn), FormatLsn(txn.end_lsn), txn.changes.size(),
                   flush ? " flushed" : "", visible ? "" : ", not visible yet"));
+  if (trace) {
+    std::string text;
+    for (const WireChange& change : txn.changes) {
+      text += fmt::format(" {}:{}", change.kind, change.oid);
+      for (const auto& [oid, state] : change.truncated) text += fmt::format(",{}", oid);
+    }
+    Say("  changes:" + text);
+  }
   if (visible) MakeVisible(txn.xid);
 }
 

@@ -39,6 +39,25 @@ TEST(OneSeed, OfTheEnvironment) {
   EXPECT_EQ(RunSeed(seed, true).failure, "") << "seed " << seed;
 }
 
+// The oracle must be able to fail: each mutant breaks one rule of the destination on purpose.
+// Tried and noticed with these: unsent values of a broken key taken from the copied rows (F3),
+// settled values taken though their key was broken meanwhile (S3), pending changes dropped (C1),
+// copied rows kept over a truncate (C7), a position reported before it is stored (2.2).
+TEST(Mutants, EachBrokenRuleIsNoticed) {
+  ConfigureLog(LogLevel::kError, LogFormat::kText);
+  const std::pair<Mutant, const char*> mutants[] = {
+      {Mutant::kTrustShadowOfBrokenKeys, "F3"}, {Mutant::kForgetPending, "C1"},
+      {Mutant::kDurableTooEarly, "2.2"},        {Mutant::kIgnoreSettledBreaks, "S3"},
+      {Mutant::kKeepShadowAfterTruncate, "C7"},
+  };
+  for (const auto& [mutant, rule] : mutants) {
+    bool noticed = false;
+    for (uint64_t seed = 1; seed <= 1500 && !noticed; ++seed)
+      noticed = !RunSeed(seed, false, mutant).failure.empty();
+    EXPECT_TRUE(noticed) << "rule " << rule;
+  }
+}
+
 TEST(Determinism, TheSameSeedGivesTheSameRun) {
   ConfigureLog(LogLevel::kError, LogFormat::kText);
   for (uint64_t seed : {3u, 77u, 1234u})

@@ -405,7 +405,11 @@ SimulationResult Simulation::Run() {
     at_one_moment = clock_.Now() == moment ? at_one_moment + 1 : 0;
     moment = clock_.Now();
     if (at_one_moment > kMaxRoundsAtOneMoment) Fail("the stages work without end at one moment");
-    if (result_.rounds > kMaxRounds) Fail("too many rounds");
+    if (result_.rounds > kMaxRounds) {
+      Fail("too many rounds");
+      for (size_t i = 0; life_ != nullptr && i < kActors; ++i)
+        Say(fmt::format("stage {} waits for {} ns", i, (by_[i] - clock_.Now()).count()));
+    }
   }
   life_.reset();
   result_.failure = failure_;
