@@ -85,6 +85,7 @@ class ModelDestination : public Destination {
   Status Accept(Delivery delivery) override;
   Result<Progress> Advance(Instant now) override;
   Status Read(const ReadOptions&) override { return Status::OK(); }
+  Status Forget() override { return Status::OK(); }
   Status Shutdown(Instant) override { return Status::OK(); }
   Instant NextEvent() const { return queue_.empty() ? refuses_until_ : busy_until_; }
 
