@@ -12,6 +12,8 @@ namespace {
 
 // The runner obeys within a second; a busy one may take a little longer to say so.
 constexpr auto kWaitForRunner = std::chrono::seconds(5);
+// It drains the pipeline, and then asks both ends to forget it.
+constexpr auto kWaitForDrop = std::chrono::seconds(60);
 constexpr int kLookEveryMillis = 50;
 
 RequestKind KindOfAction(const std::string& action) {
@@ -37,8 +39,7 @@ std::string Plan(const PipelineConfig& pipeline, RequestKind kind, const std::st
           "that, only begun anew.\n",
           pipeline.name, pipeline.slot, pipeline.publication, pipeline.source,
           pipeline.destination);
-    case RequestKind::kStart:
-    case RequestKind::kPause: return {};
+    default: return {};
   }
   return {};
 }
@@ -61,12 +62,13 @@ Status Confirm(Session& session, const PipelineConfig& pipeline, RequestKind kin
 
 // What the runner made of the request; none if it has not answered in time.
 Result<std::optional<std::string>> WaitForOutcome(Catalog& catalog, const std::string& pipeline,
-                                                  int64_t id) {
-  const Instant deadline = SystemClock().Now() + kWaitForRunner;
+                                                  int64_t id, Duration patience) {
+  const Instant deadline = SystemClock().Now() + patience;
   while (true) {
+    // The runner first: it answers before it lets go of the pipeline.
+    ETL_ASSIGN_OR_RETURN(const std::optional<int64_t> runner, catalog.RunnerOf(pipeline));
     ETL_ASSIGN_OR_RETURN(const RequestState state, catalog.StateOf(id));
     if (state.done) return std::optional<std::string>(state.outcome);
-    ETL_ASSIGN_OR_RETURN(const std::optional<int64_t> runner, catalog.RunnerOf(pipeline));
     if (!runner.has_value() || SystemClock().Now() >= deadline) return std::optional<std::string>();
     poll(nullptr, 0, kLookEveryMillis);
   }
@@ -84,12 +86,24 @@ void Report(const Session& session, std::string_view state, std::string_view tex
   }
 }
 
+// A pipeline that was dropped, but is still defined, is begun anew by the next `run`.
+std::string DroppedText(const Session& session) {
+  const std::string& name = session.line().pipeline;
+  std::string text = fmt::format("pipeline {} was dropped; its tables stay", name);
+  if (session.config().pipelines.at(name).enabled) {
+    text += fmt::format(
+        "\nit is still in {}: take it out or set enabled: false there, otherwise the next run "
+        "begins it anew",
+        session.line().config);
+  }
+  return text;
+}
+
 Result<int> DropNow(Session& session) {
   ETL_ASSIGN_OR_RETURN(const std::unique_ptr<WorkContext> work,
                        WorkContext::Make(session, {session.line().pipeline}, /*bar=*/false));
   ETL_RETURN_IF_ERROR(RunDrop(work->control(), session.line().pipeline));
-  Report(session, "done",
-         fmt::format("pipeline {} was dropped; its tables stay", session.line().pipeline));
+  Report(session, "done", DroppedText(session));
   return 0;
 }
 
@@ -133,14 +147,18 @@ Result<int> PipelineCommand(Session& session) {
     return 0;
   }
   ETL_ASSIGN_OR_RETURN(const std::optional<std::string> outcome,
-                       WaitForOutcome(session.catalog(), line.pipeline, id));
+                       WaitForOutcome(session.catalog(), line.pipeline, id,
+                                      kind == RequestKind::kDrop ? Duration(kWaitForDrop)
+                                                                 : Duration(kWaitForRunner)));
   if (!outcome.has_value()) {
     Report(session, "noted",
            fmt::format("noted; the runner of pipeline {} has not answered yet", line.pipeline));
     return 0;
   }
   if (!outcome->empty()) return MakeError(ErrorKind::kNegative, "ETL-R110", *outcome);
-  Report(session, "done", fmt::format("done: {} {}", line.action, line.pipeline));
+  Report(session, "done",
+         kind == RequestKind::kDrop ? DroppedText(session)
+                                    : fmt::format("done: {} {}", line.action, line.pipeline));
   return 0;
 }
 

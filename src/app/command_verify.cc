@@ -5,24 +5,16 @@
 #include "app/exit_code.h"
 #include "app/table_printer.h"
 #include "app/work_context.h"
-#include "base/log.h"
+#include "control/verify_report.h"
 
 namespace etl {
 namespace {
 
-std::string AsJson(const VerifyReport& report) {
-  std::string tables;
-  for (const VerifiedTable& table : report.tables) {
-    std::string keys;
-    for (const std::string& key : table.keys) keys += (keys.empty() ? "" : ",") + JsonQuote(key);
-    tables += fmt::format(
-        R"({}{{"name":{},"equal":{},"source_rows":{},"destination_rows":{},"keys":[{}],"note":{}}})",
-        tables.empty() ? "" : ",", JsonQuote(table.name), table.equal, table.source_rows,
-        table.destination_rows, keys, table.note.empty() ? "null" : JsonQuote(table.note));
-  }
-  return fmt::format(R"({{"pipeline":{},"position":"{}","equal":{},"tables":[{}]}})",
-                     JsonQuote(report.pipeline), FormatLsn(report.position), report.equal(),
-                     tables);
+std::string RowsOf(int64_t rows) { return rows < 0 ? "-" : Grouped(rows); }
+
+std::string_view WordFor(const std::optional<bool>& equal) {
+  if (!equal.has_value()) return "-";
+  return *equal ? "equal" : "DIFFERENT";
 }
 
 std::string AsText(const VerifyReport& report) {
@@ -30,15 +22,19 @@ std::string AsText(const VerifyReport& report) {
   TablePrinter printer({"TABLE", "SOURCE", "DESTINATION", "", "KEYS THAT DIFFER"},
                        {Align::kLeft, Align::kRight, Align::kRight, Align::kLeft, Align::kLeft});
   size_t equal = 0;
+  size_t compared = 0;
   for (const VerifiedTable& table : report.tables) {
-    equal += table.equal ? 1 : 0;
+    equal += table.equal.value_or(false) ? 1 : 0;
+    compared += table.equal.has_value() ? 1 : 0;
     std::string detail = fmt::format("{}", fmt::join(table.keys, ", "));
     if (!table.note.empty()) detail += (detail.empty() ? "" : "  ") + table.note;
-    printer.Add({table.name, Grouped(table.source_rows), Grouped(table.destination_rows),
-                 table.equal ? "equal" : "DIFFERENT", detail});
+    printer.Add({table.name, RowsOf(table.source_rows), RowsOf(table.destination_rows),
+                 std::string(WordFor(table.equal)), detail});
   }
-  return printer.Render(0, 120) + fmt::format("{} of {} tables equal at {}\n", equal,
-                                              report.tables.size(), FormatLsn(report.position));
+  std::string out = printer.Render(0, 120);
+  if (compared == 0) return out + "no table was compared\n";
+  return out + fmt::format("{} of {} tables equal at {}\n", equal, report.tables.size(),
+                           FormatLsn(report.position));
 }
 
 }  // namespace
@@ -59,7 +55,7 @@ Result<int> VerifyCommand(Session& session) {
       work->control(), {.pipeline = session.line().pipeline, .table = session.line().table});
   work->FinishProgress();
   ETL_RETURN_IF_ERROR(report.status());
-  Print(session.line().json ? AsJson(*report) + "\n" : AsText(*report));
+  Print(session.line().json ? VerifyReportToJson(*report) + "\n" : AsText(*report));
   return report->equal() ? kExitDone : kExitNegative;
 }
 

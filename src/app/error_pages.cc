@@ -221,7 +221,19 @@ constexpr ErrorPage kPages[] = {
     {"ETL-U011", "the table is not one of the pipeline",
      "Write it as schema.table; `etl-stream status` lists them."},
     {"ETL-V002", "verify was interrupted", "Nothing was changed. Run it again for a verdict."},
-    {"ETL-X010", "not part of this build", "Use a complete build."},
+    {"ETL-V003", "nobody could compare",
+     "The pipeline is paused, or the process that runs it ended before it came to a verdict. Start "
+     "the pipeline, or run verify again."},
+    {"ETL-V004", "the pipeline does not stand still",
+     "To compare, the pipeline is held for a moment, and it was started anew meanwhile. Look at "
+     "`etl-stream status`, then run verify again."},
+    {"ETL-S131", "the pipeline stopped in the process that runs it",
+     "`sync` asked that process to bring the destination up to date. The message says why it "
+     "stopped; mend that, then\n"
+     "etl-stream pipeline start PIPELINE"},
+    {"ETL-S132", "the process that runs the pipeline makes no progress",
+     "`sync` gave up waiting after retry.give_up. `etl-stream status` shows what stands in the "
+     "way."},
 };
 
 char Upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; }

@@ -36,7 +36,8 @@ constexpr const char* kVersion1[] = {
 
 std::optional<RequestKind> ParseRequestKind(std::string_view name) {
   for (RequestKind kind :
-       {RequestKind::kStart, RequestKind::kPause, RequestKind::kResync, RequestKind::kDrop}) {
+       {RequestKind::kStart, RequestKind::kPause, RequestKind::kResync, RequestKind::kDrop,
+        RequestKind::kVerify, RequestKind::kSync}) {
     if (name == RequestKindName(kind)) return kind;
   }
   return std::nullopt;
@@ -50,6 +51,8 @@ std::string_view RequestKindName(RequestKind kind) {
     case RequestKind::kPause: return "pause";
     case RequestKind::kResync: return "resync";
     case RequestKind::kDrop: return "drop";
+    case RequestKind::kVerify: return "verify";
+    case RequestKind::kSync: return "sync";
   }
   return "start";
 }
@@ -143,7 +146,8 @@ Result<int64_t> Catalog::PutRequest(std::string_view pipeline, RequestKind kind,
       file_.Run("INSERT INTO requests (pipeline, kind, table_name, at) VALUES (?, ?, ?, ?)",
                 {pipeline, RequestKindName(kind), table, clock_.WallNow()}));
   const int64_t id = file_.last_insert_id();
-  if (table.empty() && (kind == RequestKind::kStart || kind == RequestKind::kPause)) {
+  const bool whole = table.empty() && (kind == RequestKind::kStart || kind == RequestKind::kPause);
+  if (whole || kind == RequestKind::kSync) {
     ETL_RETURN_IF_ERROR(
         file_.Run("INSERT INTO pipelines (name, paused) VALUES (?1, ?2)"
                   " ON CONFLICT (name) DO UPDATE SET paused = ?2",

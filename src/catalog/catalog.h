@@ -16,7 +16,14 @@
 
 namespace etl {
 
-enum class RequestKind : uint8_t { kStart, kPause, kResync, kDrop };
+enum class RequestKind : uint8_t {
+  kStart,
+  kPause,
+  kResync,
+  kDrop,
+  kVerify,  ///< the outcome is the report, or the error, as JSON
+  kSync,    ///< also starts it; `table` is the LSN that is to be reached
+};
 std::string_view RequestKindName(RequestKind kind);
 
 /// Something a command asked of the runner of a pipeline. Open until the runner acknowledges it,
@@ -52,8 +59,8 @@ class Catalog {
   /// `<path>.damaged` and replaced.
   static Result<std::unique_ptr<Catalog>> Open(const std::string& path, const Clock& clock);
 
-  /// Leaves a request and gives its id. kStart and kPause of a whole pipeline also change what
-  /// Paused answers, at once.
+  /// Leaves a request and gives its id. kStart and kPause of a whole pipeline and kSync also change
+  /// what Paused answers, at once.
   Result<int64_t> PutRequest(std::string_view pipeline, RequestKind kind,
                              std::string_view table = {});
   /// The open requests of a pipeline, oldest first. They stay open until acknowledged.

@@ -45,19 +45,21 @@ struct VerifyOptions {
 };
 struct VerifiedTable {
   std::string name;
-  bool equal = false;
-  int64_t source_rows = 0;
-  int64_t destination_rows = 0;
+  std::optional<bool> equal;          ///< none: there is nothing to compare it with
+  int64_t source_rows = -1;           ///< -1: not counted
+  int64_t destination_rows = -1;
   std::vector<std::string> keys;  ///< differing keys, as text; the first ones
-  std::string note;               ///< columns that differ, or why the table could not be compared
+  std::string note;               ///< columns that differ, or why the table was not compared
 };
 struct VerifyReport {
   std::string pipeline;
   Lsn position;
   std::vector<VerifiedTable> tables;
+  /// No table was found to differ.
   bool equal() const;
 };
-/// `verify`: compares source and destination at one position, table by table.
+/// `verify`: compares source and destination at one position, table by table. Where another process
+/// runs the pipeline, that one does it. Tables of a pipeline in append mode are not compared.
 Result<VerifyReport> RunVerify(ControlContext& context, const VerifyOptions& options);
 
 /// `tap`: hands each change from now on to `print` as one JSON object without a newline, until the

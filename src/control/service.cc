@@ -2,13 +2,18 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
+#include <set>
+#include <thread>
 #include <utility>
 
 #include "base/log.h"
 #include "control/commands.h"
 #include "control/drop.h"
 #include "control/pipeline_factory.h"
+#include "control/verify.h"
+#include "control/verify_report.h"
 
 namespace etl {
 namespace {
@@ -16,11 +21,41 @@ namespace {
 constexpr Duration kLook = std::chrono::milliseconds(250);
 constexpr Duration kWriteStatus = std::chrono::seconds(1);
 
+// A comparison that somebody asked for, on a thread of its own. Ends before what it compares.
+class Verification {
+ public:
+  Verification(int64_t id, VerifyWork work) : id_(id) {
+    work.stop = &stop_;
+    thread_ = std::thread([this, work = std::move(work)] {
+      outcome_ = VerdictToJson(VerifyRunning(work));
+      done_ = true;
+    });
+  }
+  ~Verification() {
+    stop_ = true;
+    thread_.join();
+  }
+  int64_t id() const { return id_; }
+  void Cancel() { stop_ = true; }
+  bool done() const { return done_; }
+  /// Once done.
+  const std::string& outcome() const { return outcome_; }
+
+ private:
+  const int64_t id_;
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> done_{false};
+  std::string outcome_;  // Written before done_.
+  std::thread thread_;
+};
+
 // One pipeline of the service: its lock, its definition and what runs it.
 struct Running {
   std::unique_ptr<RunnerLock> lock;
   PipelineConfig definition;
   std::unique_ptr<Supervisor> supervisor;
+  std::unique_ptr<Verification> verification;
+  Lsn target;  ///< the furthest that a `sync` asked for
 };
 
 class Service {
@@ -37,6 +72,7 @@ class Service {
       Wait();
       if (context_.interrupt.TakeReload()) Reload();
       for (auto& [name, running] : pipelines_) Obey(name, running);
+      std::erase_if(pipelines_, [](const auto& entry) { return entry.second.lock == nullptr; });
       if (context_.clock.Now() >= next_status_) {
         WriteStatus();
         next_status_ = context_.clock.Now() + kWriteStatus;
@@ -48,6 +84,7 @@ class Service {
 
  private:
   Status StartAll() {
+    begun_ = context_.clock.WallNow();
     for (const std::string& name : context_.pipelines) {
       Running& running = pipelines_[name];
       // Locks first: a second service must not touch anything.
@@ -66,6 +103,7 @@ class Service {
         resources_.budget(), context_.clock);
     Result<bool> paused = context_.catalog.Paused(name);
     if (paused.ok() && *paused) running.supervisor->Pause();
+    if (running.target.valid()) running.supervisor->SetTarget(running.target);
     running.supervisor->Start();
     Note(name, "start", "service");
     return Status::OK();
@@ -84,27 +122,99 @@ class Service {
       LogWarn("the catalog cannot be read", {{"error", ErrorLine(requests.status())}});
       return;
     }
+    bool verify_wanted = false;
     for (const Request& request : *requests) {
-      std::string outcome;
-      switch (request.kind) {
-        case RequestKind::kStart: running.supervisor->Resume(); break;
-        case RequestKind::kPause: running.supervisor->Pause(); break;
-        case RequestKind::kResync: running.supervisor->Resync(request.table); break;
-        case RequestKind::kDrop: outcome = Drop(name, running); break;
+      // Nobody waits any more for what was asked of an earlier process.
+      const bool stale = request.kind == RequestKind::kVerify && request.at < begun_;
+      if (request.kind == RequestKind::kVerify && !stale) {
+        verify_wanted |= Verify(name, running, request);
+        continue;
       }
-      Note(name, "request",
-           std::string(RequestKindName(request.kind)) +
-               (request.table.empty() ? "" : " " + request.table));
-      const Status acknowledged = context_.catalog.Acknowledge(request.id, outcome);
-      if (!acknowledged.ok())
-        LogWarn("the catalog cannot be written", {{"error", ErrorLine(acknowledged)}});
+      std::string outcome;
+      if (!stale) outcome = ObeyOne(name, running, request);
+      Acknowledge(request.id, outcome);
+      if (running.lock == nullptr) return;
+    }
+    if (running.verification == nullptr || verify_wanted) return;
+    // Who asked has gone.
+    if (running.verification->done()) {
+      running.verification.reset();
+    } else {
+      running.verification->Cancel();
     }
   }
 
+  std::string ObeyOne(const std::string& name, Running& running, const Request& request) {
+    Note(name, "request",
+         std::string(RequestKindName(request.kind)) +
+             (request.table.empty() ? "" : " " + request.table));
+    Supervisor& supervisor = *running.supervisor;
+    switch (request.kind) {
+      case RequestKind::kStart: supervisor.Resume(); break;
+      case RequestKind::kPause: supervisor.Pause(); break;
+      case RequestKind::kResync: supervisor.Resync(request.table); break;
+      case RequestKind::kSync:
+        running.target = std::max(running.target, ParseLsn(request.table).value_or(Lsn{}));
+        supervisor.Resume();
+        supervisor.SetTarget(running.target);
+        break;
+      case RequestKind::kDrop: return Drop(name, running);
+      case RequestKind::kVerify: break;
+    }
+    return "";
+  }
+
+  // True while the request is at work; one at a time for each pipeline.
+  bool Verify(const std::string& name, Running& running, const Request& request) {
+    if (running.verification == nullptr) {
+      Note(name, "request", "verify");
+      running.verification =
+          std::make_unique<Verification>(request.id, VerifyWork{.config = config_,
+                                                                .table = request.table,
+                                                                .supervisor =
+                                                                    running.supervisor.get(),
+                                                                .resources = &resources_,
+                                                                .clock = &context_.clock});
+    }
+    if (running.verification->id() != request.id) return false;
+    if (!running.verification->done()) return true;
+    Acknowledge(request.id, running.verification->outcome());
+    running.verification.reset();
+    return false;
+  }
+
+  void Acknowledge(int64_t id, const std::string& outcome) {
+    const Status acknowledged = context_.catalog.Acknowledge(id, outcome);
+    if (!acknowledged.ok())
+      LogWarn("the catalog cannot be written", {{"error", ErrorLine(acknowledged)}});
+  }
+
+  // Nothing of the pipeline runs any more.
+  void Halt(Running& running, Instant deadline) {
+    running.verification.reset();
+    if (running.supervisor != nullptr) running.supervisor->Stop(deadline);
+  }
+
+  // A pipeline without a lock is forgotten by the loop.
   std::string Drop(const std::string& name, Running& running) {
-    running.supervisor->Stop(context_.clock.Now() + config_->limits.shutdown);
-    const Status dropped = DropPipeline(*config_, name, &resources_, context_.clock);
-    return dropped.ok() ? "" : ErrorLine(dropped);
+    Halt(running, context_.clock.Now() + config_->limits.shutdown);
+    Status status = DropPipeline(*config_, name, &resources_, context_.clock);
+    if (!status.ok()) {
+      // It goes on as before; what is missing by now is told by the pipeline itself.
+      const Status started = StartOne(name, running);
+      if (!started.ok())
+        LogError("pipeline could not be started",
+                 {{"pipeline", name}, {"error", ErrorLine(started)}});
+      return ErrorLine(status);
+    }
+    status = context_.catalog.Forget(name);
+    if (!status.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(status)}});
+    dropped_.insert(name);
+    running.lock.reset();
+    LogInfo("pipeline was dropped; it is begun anew at the next start unless it is taken out of "
+            "the configuration",
+            {{"pipeline", name}});
+    return "";
   }
 
   // Restarts the pipelines whose definition changed and leaves the others running; an invalid
@@ -113,11 +223,15 @@ class Service {
     const std::shared_ptr<const Config> fresh = reload_ ? reload_() : nullptr;
     if (fresh == nullptr) return;
     const std::shared_ptr<const Config> old = std::exchange(config_, fresh);
+    std::erase_if(dropped_, [&](const auto& name) { return !fresh->pipelines.contains(name); });
     for (auto& [name, running] : pipelines_) {
+      const Instant deadline = context_.clock.Now() + old->limits.shutdown;
       const auto definition = fresh->pipelines.find(name);
       if (definition == fresh->pipelines.end()) {
         LogInfo("pipeline is no longer configured", {{"pipeline", name}});
-        running.supervisor->Stop(context_.clock.Now() + old->limits.shutdown);
+        Halt(running, deadline);
+        PutStatus(running);
+        running.lock.reset();
         continue;
       }
       const bool same = definition->second == running.definition &&
@@ -127,43 +241,53 @@ class Service {
                             old->destinations.at(running.definition.destination);
       if (same) continue;
       LogInfo("pipeline is started with its new definition", {{"pipeline", name}});
-      running.supervisor->Stop(context_.clock.Now() + old->limits.shutdown);
+      Halt(running, deadline);
       const Status started = StartOne(name, running);
       if (!started.ok())
         LogError("pipeline could not be started",
                  {{"pipeline", name}, {"error", ErrorLine(started)}});
     }
+    std::erase_if(pipelines_, [](const auto& entry) { return entry.second.lock == nullptr; });
     for (const auto& [name, definition] : fresh->pipelines) {
-      if (!definition.enabled || pipelines_.contains(name)) continue;
-      Running& running = pipelines_[name];
+      if (!definition.enabled || pipelines_.contains(name) || dropped_.contains(name)) continue;
+      Running running;
       Result<std::unique_ptr<RunnerLock>> lock = context_.catalog.TryLockPipeline(name);
       Status started = lock.status();
       if (lock.ok()) {
         running.lock = std::move(*lock);
         started = StartOne(name, running);
       }
-      if (started.ok()) continue;
+      if (started.ok()) {
+        pipelines_[name] = std::move(running);
+        continue;
+      }
       LogError("pipeline could not be started",
                {{"pipeline", name}, {"error", ErrorLine(started)}});
-      pipelines_.erase(name);
-      break;
     }
   }
 
+  void PutStatus(const Running& running) {
+    if (running.supervisor == nullptr) return;
+    const std::shared_ptr<const PipelineStatus> status = running.supervisor->status();
+    const Status written = context_.catalog.PutStatus(*status);
+    if (!written.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(written)}});
+    if (context_.on_status) context_.on_status(*status);
+  }
+
   void WriteStatus() {
-    for (auto& [name, running] : pipelines_) {
-      if (running.supervisor == nullptr) continue;
-      const std::shared_ptr<const PipelineStatus> status = running.supervisor->status();
-      const Status written = context_.catalog.PutStatus(*status);
-      if (!written.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(written)}});
-      if (context_.on_status) context_.on_status(*status);
-    }
+    for (auto& [name, running] : pipelines_) PutStatus(running);
   }
 
   void StopAll() {
     const Instant deadline = context_.clock.Now() + config_->limits.shutdown;
     for (auto& [name, running] : pipelines_) {
-      if (running.supervisor != nullptr) running.supervisor->Stop(deadline);
+      // Who waits for a verdict is told that there will be none from here.
+      if (running.verification != nullptr) {
+        const int64_t id = running.verification->id();
+        running.verification.reset();
+        Acknowledge(id, "");
+      }
+      Halt(running, deadline);
     }
     WriteStatus();
   }
@@ -178,6 +302,8 @@ class Service {
   std::shared_ptr<const Config> config_;
   ProcessResources resources_;
   std::map<std::string, Running> pipelines_;
+  std::set<std::string> dropped_;  ///< by request, though still configured
+  UnixMicros begun_ = 0;
   Instant next_status_{};
 };
 

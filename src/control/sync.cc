@@ -27,11 +27,26 @@ Result<Lsn> ReadSyncTarget(const SourceOptions& source, Instant deadline) {
 
 namespace {
 
+// How long a pipeline that another process runs may look stopped after it was told to start.
+constexpr auto kStartTime = std::chrono::seconds(2);
+constexpr auto kWriteStatus = std::chrono::seconds(1);
+
+// A pipeline that another process runs, as far as its status tells.
+struct Awaited {
+  UnixMicros asked_at = 0;  ///< what was seen before tells nothing
+  int64_t request = 0;
+  Instant stopped_since = kNever;
+  Lsn position;
+  int64_t rows = 0;
+  Instant progress{};
+};
+
 struct Syncing {
   std::string name;
   std::unique_ptr<RunnerLock> lock;
   std::unique_ptr<Supervisor> supervisor;  ///< null: another process runs the pipeline
   Lsn target;
+  Awaited awaited;
   bool done = false;
   Status outcome;
 };
@@ -76,6 +91,101 @@ Status Verdict(const Status& stopped_by) {
   return MakeError(KindOf(stopped_by), std::move(parts));
 }
 
+// Asks the process that runs the pipeline to bring it there.
+Status Await(ControlContext& context, Syncing& sync) {
+  LogInfo("another process runs the pipeline; waiting until it has got there",
+          {{"pipeline", sync.name}, {"target", FormatLsn(sync.target)}});
+  sync.awaited = {.asked_at = context.clock.WallNow(), .progress = context.clock.Now()};
+  ETL_ASSIGN_OR_RETURN(
+      sync.awaited.request,
+      context.catalog.PutRequest(sync.name, RequestKind::kSync, FormatLsn(sync.target)));
+  return Status::OK();
+}
+
+// Runs the pipeline here, unless another process does.
+Status RunOrAwait(ControlContext& context, Syncing& sync, ProcessResources& resources) {
+  const PipelineConfig& definition = context.config->pipelines.at(sync.name);
+  Result<std::unique_ptr<RunnerLock>> lock = context.catalog.TryLockPipeline(sync.name);
+  if (!lock.ok()) {
+    return KindOf(lock.status()) == ErrorKind::kBusy ? Await(context, sync) : lock.status();
+  }
+  sync.lock = std::move(*lock);
+  ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*context.config, sync.name, &resources));
+  sync.supervisor = std::make_unique<Supervisor>(
+      std::move(spec),
+      RetryOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
+      resources.budget(), context.clock);
+  sync.supervisor->SetTarget(sync.target);
+  ETL_ASSIGN_OR_RETURN(const std::vector<Request> requests,
+                       context.catalog.TakeRequests(sync.name));
+  for (const Request& request : requests) {
+    if (request.kind == RequestKind::kResync) sync.supervisor->Resync(request.table);
+    ETL_RETURN_IF_ERROR(context.catalog.Acknowledge(request.id));
+  }
+  sync.supervisor->Start();
+  return Status::OK();
+}
+
+Status StoppedElsewhere(const std::string& name, const PipelineStatus& status) {
+  const bool paused = status.phase == PipelinePhase::kPaused;
+  return MakeError(ErrorKind::kNegative,
+                   {.code = "ETL-S131",
+                    .what = "pipeline " + name + (paused ? " was paused" : " stopped") +
+                            " in the process that runs it",
+                    .why = status.error,
+                    .safe = "what is stored stays as it is",
+                    .remedy = (paused ? "" : "mend the cause, then ") +
+                              ("etl-stream pipeline start " + name)});
+}
+
+Status NoProgress(const std::string& name, const PipelineStatus& status) {
+  return MakeError(ErrorKind::kTransient,
+                   {.code = "ETL-S132",
+                    .what = "pipeline " + name + " made no progress in the process that runs it",
+                    .why = status.error,
+                    .safe = "what is stored stays as it is",
+                    .remedy = "etl-stream status " + name});
+}
+
+// True once there is nothing more to wait for: there, stopped, or without progress for too long.
+Result<bool> LookElsewhere(ControlContext& context, Syncing& sync, ProcessResources& resources) {
+  // The runner first: what it leaves behind is written before it ends.
+  ETL_ASSIGN_OR_RETURN(const std::optional<int64_t> runner, context.catalog.RunnerOf(sync.name));
+  ETL_ASSIGN_OR_RETURN(const std::optional<PipelineStatus> seen,
+                       context.catalog.GetStatus(sync.name));
+  Awaited& awaited = sync.awaited;
+  const Instant now = context.clock.Now();
+  const bool fresh = seen && seen->at > awaited.asked_at;
+  if (fresh) {
+    if (context.on_status) context.on_status(*seen);
+    if (seen->position >= sync.target && AllTablesSettled(*seen)) {
+      if (AnyTableStopped(*seen)) return LeftBehind(sync.name, *seen);
+      return true;
+    }
+  }
+  if (!runner) {
+    ETL_RETURN_IF_ERROR(context.catalog.Acknowledge(awaited.request));
+    ETL_RETURN_IF_ERROR(RunOrAwait(context, sync, resources));
+    return false;
+  }
+  ETL_ASSIGN_OR_RETURN(const RequestState request, context.catalog.StateOf(awaited.request));
+  const bool halted = fresh && request.done &&
+                      (seen->phase == PipelinePhase::kStopped || seen->phase == PipelinePhase::kPaused);
+  if (!halted) awaited.stopped_since = kNever;
+  if (halted && awaited.stopped_since == kNever) awaited.stopped_since = now;
+  if (halted && now - awaited.stopped_since >= kStartTime) return StoppedElsewhere(sync.name, *seen);
+  int64_t rows = 0;
+  if (fresh) {
+    for (const TableStatus& table : seen->tables) rows += table.rows;
+    if (seen->position != awaited.position || rows != awaited.rows) awaited.progress = now;
+    awaited.position = seen->position;
+    awaited.rows = rows;
+  }
+  if (now - awaited.progress >= context.config->pipelines.at(sync.name).retry_give_up)
+    return NoProgress(sync.name, seen.value_or(PipelineStatus{}));
+  return false;
+}
+
 Status BeginOne(ControlContext& context, Syncing& sync, ProcessResources& resources) {
   const PipelineConfig& definition = context.config->pipelines.at(sync.name);
   ETL_ASSIGN_OR_RETURN(const SourceOptions source, MakeSourceOptions(*context.config, definition));
@@ -97,55 +207,31 @@ Status BeginOne(ControlContext& context, Syncing& sync, ProcessResources& resour
             {{"pipeline", sync.name}, {"error", ErrorLine(target.status())}});
     while (context.clock.Now() < again && !context.interrupt.stopping()) WaitALittle(context);
   }
-  Result<std::unique_ptr<RunnerLock>> lock = context.catalog.TryLockPipeline(sync.name);
-  if (!lock.ok()) {
-    if (KindOf(lock.status()) != ErrorKind::kBusy) return lock.status();
-    LogInfo("another process runs the pipeline; waiting until it has got there",
-            {{"pipeline", sync.name}, {"target", FormatLsn(sync.target)}});
-    return context.catalog.PutRequest(sync.name, RequestKind::kStart).status();
-  }
-  sync.lock = std::move(*lock);
-  ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*context.config, sync.name, &resources));
-  sync.supervisor = std::make_unique<Supervisor>(
-      std::move(spec),
-      RetryOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
-      resources.budget(), context.clock);
-  sync.supervisor->SetTarget(sync.target);
-  ETL_ASSIGN_OR_RETURN(const std::vector<Request> requests,
-                       context.catalog.TakeRequests(sync.name));
-  for (const Request& request : requests) {
-    if (request.kind == RequestKind::kResync) sync.supervisor->Resync(request.table);
-    ETL_RETURN_IF_ERROR(context.catalog.Acknowledge(request.id));
-  }
-  sync.supervisor->Start();
-  return Status::OK();
+  return RunOrAwait(context, sync, resources);
 }
 
 // True once there is nothing more to wait for.
-bool LookAt(ControlContext& context, Syncing& sync) {
-  PipelineStatus status;
-  if (sync.supervisor != nullptr) {
-    status = *sync.supervisor->status();
-    if (const auto stopped = sync.supervisor->stopped_by(); stopped != nullptr) {
-      sync.outcome = Verdict(*stopped);
-      return true;
-    }
-    if (context.on_status) context.on_status(status);
-    if (!sync.supervisor->reached()) return false;
-    status = *sync.supervisor->status();
-  } else {
-    Result<std::optional<PipelineStatus>> seen = context.catalog.GetStatus(sync.name);
-    if (!seen.ok()) {
-      sync.outcome = seen.status();
-      return true;
-    }
-    if (!*seen) return false;
-    status = **seen;
-    if (context.on_status) context.on_status(status);
-    if (status.position < sync.target || !AllTablesSettled(status)) return false;
+bool LookAt(ControlContext& context, Syncing& sync, ProcessResources& resources) {
+  if (sync.supervisor == nullptr) {
+    const Result<bool> done = LookElsewhere(context, sync, resources);
+    sync.outcome = done.status();
+    return !done.ok() || *done;
   }
+  if (const auto stopped = sync.supervisor->stopped_by(); stopped != nullptr) {
+    sync.outcome = Verdict(*stopped);
+    return true;
+  }
+  if (context.on_status) context.on_status(*sync.supervisor->status());
+  if (!sync.supervisor->reached()) return false;
+  const PipelineStatus status = *sync.supervisor->status();
   if (AnyTableStopped(status)) sync.outcome = LeftBehind(sync.name, status);
   return true;
+}
+
+void WriteStatus(ControlContext& context, const Syncing& sync) {
+  if (sync.supervisor == nullptr) return;
+  const Status written = context.catalog.PutStatus(*sync.supervisor->status());
+  if (!written.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(written)}});
 }
 
 }  // namespace
@@ -158,20 +244,23 @@ Status RunSync(ControlContext& context) {
     sync.outcome = BeginOne(context, sync, resources);
     sync.done = !sync.outcome.ok();
   }
+  Instant next_status{};
   while (!context.interrupt.stopping() &&
          std::any_of(syncs.begin(), syncs.end(), [](const Syncing& sync) { return !sync.done; })) {
     WaitALittle(context);
     for (Syncing& sync : syncs) {
-      if (!sync.done) sync.done = LookAt(context, sync);
+      if (!sync.done) sync.done = LookAt(context, sync, resources);
     }
+    if (context.clock.Now() < next_status) continue;
+    for (const Syncing& sync : syncs) WriteStatus(context, sync);
+    next_status = context.clock.Now() + kWriteStatus;
   }
   Status worst;
   const Instant deadline = context.clock.Now() + context.config->limits.shutdown;
   for (Syncing& sync : syncs) {
     if (sync.supervisor != nullptr) {
       sync.supervisor->Stop(deadline);
-      const Status written = context.catalog.PutStatus(*sync.supervisor->status());
-      if (!written.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(written)}});
+      WriteStatus(context, sync);
     }
     if (!sync.outcome.ok() && (worst.ok() || KindOf(worst) == ErrorKind::kNegative))
       worst = sync.outcome;

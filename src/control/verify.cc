@@ -3,6 +3,8 @@
 // A temporary slot gives a snapshot of the source and the position it stands for: exactly the
 // transactions below it. The pipeline is brought to that position and held there while a read
 // transaction of the destination is opened; then both sides are read at leisure.
+#include "control/verify.h"
+
 #include <poll.h>
 
 #include <algorithm>
@@ -12,8 +14,6 @@
 
 #include "base/log.h"
 #include "batch/table_batcher.h"
-#include "control/commands.h"
-#include "control/pipeline_factory.h"
 #include "control/row_hash.h"
 #include "control/sync_target.h"
 #include "destination/duckdb/duckdb_read.h"
@@ -152,68 +152,82 @@ Result<VerifiedTable> Compare(const Sides& sides) {
   return table;
 }
 
+// How long the pipeline may take to stand still where it is told to.
+constexpr auto kStandStill = std::chrono::minutes(1);
+// How often it may be started anew in the middle.
+constexpr int kAttempts = 3;
+
 class Verifier {
  public:
-  Verifier(ControlContext& context, const VerifyOptions& options)
-      : context_(context),
-        options_(options),
-        definition_(context.config->pipelines.at(options.pipeline)),
-        resources_(*context.config) {}
+  explicit Verifier(const VerifyWork& work)
+      : work_(work),
+        spec_(work.supervisor->spec()),
+        definition_(work.config->pipelines.at(spec_.name)),
+        source_(spec_.source.Clone()) {
+    source_.stop = work.stop;
+  }
 
   Result<VerifyReport> Run() {
-    if (definition_.mode == PipelineMode::kAppend) {
-      return MakeError(
-          ErrorKind::kUsage, "ETL-U010",
-          "pipeline " + options_.pipeline + " is in append mode: there is no copy to compare");
+    ETL_ASSIGN_OR_RETURN(
+        const Lsn target,
+        ReadSyncTarget(source_, work_.clock->Now() + std::chrono::seconds(30)));
+    work_.supervisor->SetTarget(target);
+    ETL_RETURN_IF_ERROR(WaitFor(kNever, [&] { return Reached(target); }));
+    Status status;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      Result<bool> open = OpenBoth();
+      work_.supervisor->WithPipeline([](Pipeline& pipeline) { pipeline.Command(Release{}); });
+      ETL_RETURN_IF_ERROR(open.status());
+      if (*open) return CompareAll(snapshot_->position());
     }
-    ETL_ASSIGN_OR_RETURN(lock_, context_.catalog.TryLockPipeline(options_.pipeline));
-    ETL_ASSIGN_OR_RETURN(PipelineSpec spec,
-                         MakePipelineSpec(*context_.config, options_.pipeline, &resources_));
-    batch_ = spec.reader.batch;
-    rules_ = spec.reader.rules;
-    source_ = spec.source.Clone();
-    supervisor_ =
-        std::make_unique<Supervisor>(std::move(spec),
-                                     RetryOptions{.max_delay = definition_.retry_max_delay,
-                                                  .give_up = definition_.retry_give_up},
-                                     resources_.budget(), context_.clock);
-    ETL_ASSIGN_OR_RETURN(const Lsn target,
-                         ReadSyncTarget(source_, context_.clock.Now() + std::chrono::seconds(30)));
-    supervisor_->SetTarget(target);
-    supervisor_->Start();
-    Result<VerifyReport> report = Verify();
-    supervisor_->Stop(context_.clock.Now() + context_.config->limits.shutdown);
-    return report;
+    return MakeError(ErrorKind::kTransient, "ETL-V004",
+                     "pipeline " + spec_.name + " does not stand still long enough to be compared",
+                     "run verify again");
   }
 
  private:
-  Result<VerifyReport> Verify() {
-    ETL_RETURN_IF_ERROR(WaitFor([&] { return supervisor_->reached(); }));
-    supervisor_->WithPipeline([](Pipeline& pipeline) { pipeline.Command(Freeze{}); });
+  // A target of somebody else may stand in the place of ours; what was stored tells the truth.
+  bool Reached(Lsn target) const {
+    return work_.supervisor->reached() && work_.supervisor->status()->position >= target;
+  }
+
+  // Both sides at one position; false if the pipeline was started anew meanwhile.
+  Result<bool> OpenBoth() {
+    ETL_RETURN_IF_ERROR(Command([](Pipeline& pipeline) {
+                          pipeline.Command(Freeze{});
+                          return true;
+                        }).status());
     ETL_RETURN_IF_ERROR(WaitForBoard([](const ReaderBoard& board) { return board.frozen.load(); }));
     ETL_ASSIGN_OR_RETURN(
-        snapshot_, SlotSnapshot::Open(source_, context_.clock.Now() + std::chrono::seconds(60)));
+        snapshot_, SlotSnapshot::Open(source_, work_.clock->Now() + std::chrono::seconds(60)));
     const Lsn position = snapshot_->position();
-    supervisor_->WithPipeline(
-        [position](Pipeline& pipeline) { pipeline.Command(HoldAt{position}); });
-    ETL_RETURN_IF_ERROR(WaitForBoard(
-        [position](const ReaderBoard& board) { return board.held_at == position.value; }));
+    // A pipeline that is no longer frozen may have gone past the position.
+    ETL_ASSIGN_OR_RETURN(const bool same, Command([position](Pipeline& pipeline) {
+                           if (!pipeline.board().frozen) return false;
+                           pipeline.Command(HoldAt{position});
+                           return true;
+                         }));
+    if (!same) return false;
+    const auto held = [position](const ReaderBoard& board) {
+      return board.held_at == position.value;
+    };
+    ETL_RETURN_IF_ERROR(WaitForBoard(held));
     // A table that the schema change or copy of which is under way would have been named by
     // `reached`.
-    ETL_ASSIGN_OR_RETURN(stored_, DuckDbSnapshot::Open(resources_.FileOf(
-                                      context_.config->destinations.at(definition_.destination))));
-    supervisor_->WithPipeline([](Pipeline& pipeline) { pipeline.Command(Release{}); });
-    return CompareAll(position);
+    ETL_ASSIGN_OR_RETURN(stored_, DuckDbSnapshot::Open(work_.resources->FileOf(
+                                      work_.config->destinations.at(definition_.destination))));
+    return Command([held](Pipeline& pipeline) { return held(pipeline.board()); });
   }
 
   Result<VerifyReport> CompareAll(Lsn position) {
     VerifyReport report;
-    report.pipeline = options_.pipeline;
+    report.pipeline = spec_.name;
     report.position = position;
     ETL_ASSIGN_OR_RETURN(const TablesAnswer tables, LoadCatalog());
-    bool found = options_.table.empty();
-    for (const TableStatus& status : supervisor_->status()->tables) {
-      if (!options_.table.empty() && status.name != options_.table) continue;
+    bool found = work_.table.empty();
+    const std::shared_ptr<const PipelineStatus> seen = work_.supervisor->status();
+    for (const TableStatus& status : seen->tables) {
+      if (!work_.table.empty() && status.name != work_.table) continue;
       found = true;
       VerifiedTable table;
       table.name = status.name;
@@ -222,6 +236,7 @@ class Verifier {
         if (candidate.QualifiedName() == status.name) facts = &candidate;
       }
       if (status.phase != TablePhase::kLive || facts == nullptr) {
+        table.equal = false;
         table.note = "not compared: " +
                      (status.error.empty() ? std::string("it is not live") : status.error);
         report.tables.push_back(std::move(table));
@@ -231,23 +246,22 @@ class Verifier {
       ETL_ASSIGN_OR_RETURN(table, Compare(sides));
       report.tables.push_back(std::move(table));
     }
-    if (!found) {
-      return MakeError(ErrorKind::kUsage, "ETL-U011",
-                       "table " + options_.table + " is not one of pipeline " + options_.pipeline);
-    }
+    if (!found) return NoSuchTable(spec_.name, work_.table);
     return report;
   }
 
   Result<TablesAnswer> LoadCatalog() {
-    const Instant deadline = context_.clock.Now() + std::chrono::seconds(30);
-    ETL_ASSIGN_OR_RETURN(const std::unique_ptr<PgConnection> connection,
-                         PgConnection::Connect(source_, PgConnection::Mode::kNormal, deadline));
+    const Instant deadline = work_.clock->Now() + std::chrono::seconds(30);
+    ETL_ASSIGN_OR_RETURN(
+        const std::unique_ptr<PgConnection> connection,
+        PgConnection::Connect(source_, PgConnection::Mode::kNormal, deadline));
     return LoadTables(*connection, definition_.publication, deadline);
   }
 
   Result<Sides> SidesOf(const TableFacts& facts) {
     ColumnRules rules;
-    if (const auto found = rules_.find(facts.QualifiedName()); found != rules_.end())
+    if (const auto found = spec_.reader.rules.find(facts.QualifiedName());
+        found != spec_.reader.rules.end())
       rules = found->second;
     Sides sides;
     ETL_ASSIGN_OR_RETURN(sides.schema, MakeTableSchema(facts, rules, 1));
@@ -258,8 +272,9 @@ class Verifier {
     sides.read_source = [this, facts, binary,
                          schema = sides.schema](const OnBatch& on_batch) -> Status {
       ETL_ASSIGN_OR_RETURN(const std::unique_ptr<CopyBatcher> batcher,
-                           CopyBatcher::Make(schema, binary, &batch_));
+                           CopyBatcher::Make(schema, binary, &spec_.reader.batch));
       const auto on_bytes = [&](std::string_view bytes) -> Status {
+        ETL_RETURN_IF_ERROR(CheckAsked());
         ETL_RETURN_IF_ERROR(batcher->Append(bytes));
         if (batcher->bytes() < kBatchBytes) return Status::OK();
         ETL_ASSIGN_OR_RETURN(const std::shared_ptr<arrow::RecordBatch> rows, batcher->Seal());
@@ -272,58 +287,81 @@ class Verifier {
       return on_batch(rows);
     };
     sides.read_destination = [this, schema = sides.schema](const OnBatch& on_batch) {
-      return ReadDuckDbTable(stored_->connection(), *schema, on_batch);
+      return ReadDuckDbTable(stored_->connection(), *schema,
+                             [&](const std::shared_ptr<arrow::RecordBatch>& rows) -> Status {
+                               ETL_RETURN_IF_ERROR(CheckAsked());
+                               return on_batch(rows);
+                             });
     };
     return sides;
   }
 
-  Status WaitFor(const std::function<bool()>& done) {
+  Status CheckAsked() const {
+    if (!work_.stop->load()) return Status::OK();
+    return MakeError(ErrorKind::kNegative, "ETL-V002",
+                     "verify was interrupted before it came to a verdict");
+  }
+
+  Status WaitFor(Instant deadline, const std::function<bool()>& done) {
     while (!done()) {
-      if (context_.interrupt.stopping()) {
-        return MakeError(ErrorKind::kNegative, "ETL-V002",
-                         "verify was interrupted before it came to a verdict");
+      ETL_RETURN_IF_ERROR(CheckAsked());
+      if (const auto stopped = work_.supervisor->stopped_by(); stopped != nullptr) return *stopped;
+      const std::shared_ptr<const PipelineStatus> status = work_.supervisor->status();
+      if (status->phase == PipelinePhase::kPaused) {
+        return MakeError(ErrorKind::kBusy, "ETL-V003", "pipeline " + spec_.name + " is paused",
+                         "etl-stream pipeline start " + spec_.name);
       }
-      if (const auto stopped = supervisor_->stopped_by(); stopped != nullptr) return *stopped;
-      if (context_.on_status) context_.on_status(*supervisor_->status());
-      pollfd fd{.fd = context_.interrupt.changed().fd(), .events = POLLIN, .revents = 0};
-      poll(&fd, 1, 20);
-      if ((fd.revents & POLLIN) != 0) context_.interrupt.changed().Clear();
+      if (work_.clock->Now() >= deadline) {
+        return MakeError(
+            ErrorKind::kTransient, "ETL-V004",
+            "pipeline " + spec_.name + " does not stand still long enough to be compared",
+            "run verify again");
+      }
+      if (work_.on_status) work_.on_status(*status);
+      poll(nullptr, 0, 20);
     }
     return Status::OK();
   }
 
-  // Waits for a flag of the running reader; asked on the supervisor's thread, which alone may touch
-  // the pipeline.
-  Status WaitForBoard(std::function<bool(const ReaderBoard&)> done) {
-    auto seen = std::make_shared<std::atomic<bool>>(false);
-    Instant next{};
-    return WaitFor([&, seen] {
-      if (!seen->load() && context_.clock.Now() >= next) {
-        supervisor_->WithPipeline(
-            [seen, done](Pipeline& pipeline) { *seen = done(pipeline.board()); });
-        next = context_.clock.Now() + std::chrono::milliseconds(10);
-      }
-      return seen->load();
-    });
+  // Runs on the supervisor's thread, which alone may touch the pipeline, and waits for the answer.
+  Result<bool> Command(std::function<bool(Pipeline&)> work) {
+    enum : int { kWaiting, kNo, kYes };
+    auto answer = std::make_shared<std::atomic<int>>(kWaiting);
+    work_.supervisor->WithPipeline(
+        [answer, work](Pipeline& pipeline) { *answer = work(pipeline) ? kYes : kNo; });
+    ETL_RETURN_IF_ERROR(
+        WaitFor(work_.clock->Now() + kStandStill, [&] { return answer->load() != kWaiting; }));
+    return answer->load() == kYes;
   }
 
-  ControlContext& context_;
-  const VerifyOptions& options_;
+  Status WaitForBoard(const std::function<bool(const ReaderBoard&)>& done) {
+    const Instant deadline = work_.clock->Now() + kStandStill;
+    while (true) {
+      ETL_ASSIGN_OR_RETURN(const bool seen, Command([done](Pipeline& pipeline) {
+                             return done(pipeline.board());
+                           }));
+      if (seen) return Status::OK();
+      bool waited = false;
+      ETL_RETURN_IF_ERROR(WaitFor(deadline, [&] { return std::exchange(waited, true); }));
+    }
+  }
+
+  const VerifyWork& work_;
+  const PipelineSpec& spec_;
   const PipelineConfig& definition_;
-  ProcessResources resources_;
-  std::unique_ptr<RunnerLock> lock_;
-  std::unique_ptr<Supervisor> supervisor_;
   SourceOptions source_;
-  BatchOptions batch_;
-  std::map<std::string, ColumnRules> rules_;
   std::unique_ptr<SlotSnapshot> snapshot_;
   std::unique_ptr<DuckDbSnapshot> stored_;
 };
 
 }  // namespace
 
-Result<VerifyReport> RunVerify(ControlContext& context, const VerifyOptions& options) {
-  return Verifier(context, options).Run();
+Status NoSuchTable(const std::string& pipeline, const std::string& table) {
+  return MakeError(ErrorKind::kUsage, "ETL-U011",
+                   "table " + table + " is not one of pipeline " + pipeline,
+                   "etl-stream status " + pipeline);
 }
+
+Result<VerifyReport> VerifyRunning(const VerifyWork& work) { return Verifier(work).Run(); }
 
 }  // namespace etl

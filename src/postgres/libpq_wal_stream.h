@@ -11,6 +11,7 @@ namespace etl {
 
 struct StreamOptions {
   std::string slot;
+  bool temporary = false;  ///< `slot` is created first, and goes with the stream
   std::vector<std::string> publications;
   Lsn start;  ///< the stored position P (rule 2.3); transactions below it are not sent
   bool binary = false;

@@ -21,6 +21,8 @@ class Interrupt {
     changed_.Notify();
   }
   bool stopping() const { return stopping_.load(std::memory_order_acquire); }
+  /// The same, for calls that block and look at it meanwhile.
+  const std::atomic<bool>& stop_flag() const { return stopping_; }
   /// true once for each time a reload was asked for.
   bool TakeReload() { return reload_.exchange(false, std::memory_order_acq_rel); }
   /// Readable after either was asked for; `changed().Clear()` before looking.
