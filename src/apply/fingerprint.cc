@@ -7,7 +7,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-// A rewrite gives a new file node and touches the attribute row of a column that was there before.
+// A rewrite gives a new file node and touches the attribute row of a column that was there before,
+// or adds one (a volatile default, whose values are in the rewritten rows only).
 // A new file node alone is VACUUM FULL, CLUSTER, SET TABLESPACE or a truncate (which the stream
 // shows); a touched row alone is a rename or a default.
 bool WasRewritten(const Fingerprint& before, const Fingerprint& now) {
@@ -19,7 +20,7 @@ bool WasRewritten(const Fingerprint& before, const Fingerprint& now) {
   if (!node_changed) return false;
   for (const auto& [attnum, xmin] : now.attribute_rows) {
     const auto old = before.attribute_rows.find(attnum);
-    if (old != before.attribute_rows.end() && old->second != xmin) return true;
+    if (old == before.attribute_rows.end() || old->second != xmin) return true;
   }
   return false;
 }

@@ -116,6 +116,23 @@ std::vector<int16_t> KeyOf(const TableSchema& schema) {
   return attnums;
 }
 
+// Whether a column that is gone may have been dropped and added again, with rows in between, and
+// only then renamed: while no column that stays stands behind it, the Relation message of that time
+// was identical, and its rows cannot be told apart (rule 7.3).
+bool MayHaveBeenReplaced(const TableSchema& from, const TableSchema& to) {
+  int16_t last_kept = 0;
+  for (const Column& column : to.columns) {
+    if (from.ColumnByAttnum(column.attnum) >= 0) last_kept = std::max(last_kept, column.attnum);
+  }
+  for (const Column& gone : from.columns) {
+    if (to.ColumnByAttnum(gone.attnum) >= 0 || gone.attnum < last_kept) continue;
+    for (const Column& added : to.columns) {
+      if (from.ColumnByAttnum(added.attnum) < 0 && added.type->kind == gone.type->kind) return true;
+    }
+  }
+  return false;
+}
+
 Result<SchemaStep> Compare(const TableSchema& from, TableSchemaPtr to, const TableFacts* facts) {
   SchemaStep step;
   step.to = to;
@@ -153,6 +170,11 @@ Result<SchemaStep> Compare(const TableSchema& from, TableSchemaPtr to, const Tab
                     old_column.type->name + " to " + column.type->name;
       return step;
     }
+  }
+  if (MayHaveBeenReplaced(from, *to)) {
+    step.kind = SchemaStep::Kind::kCopy;
+    step.reason = "its last column was dropped and one like it was added";
+    return step;
   }
   for (size_t i = 0; !differs && i < to->wire.size(); ++i) {
     differs = !(ShapeOf(from.wire[i]) == ShapeOf(to->wire[i])) ||

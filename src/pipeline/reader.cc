@@ -9,6 +9,7 @@
 namespace etl {
 namespace {
 
+constexpr std::string_view kDiverged = "ETL-D150";
 constexpr size_t kDeliveriesInFlight = 4;
 constexpr int kSegmentsInFlight = 2;
 constexpr int kFramesPerStep = 2048;
@@ -43,7 +44,6 @@ Reader::Reader(ReaderOptions options, const Checkpoint& checkpoint, WalStream* s
     table.stop_code = stored.stop_code;
     table.ignore_rows =
         stored.phase == TablePhase::kStopped || stored.phase == TablePhase::kWaiting;
-    table.keep_target = stored.keep_target;
     if (auto rules = options_.rules.find(stored.schema->QualifiedName());
         rules != options_.rules.end()) {
       table.rules = rules->second;
@@ -138,6 +138,12 @@ Status Reader::TakeReplies(Instant now) {
       table->copy.reset();
       table->stop_code = stop.code;
       table->note = stop.reason;
+      // Divergence, found by strict apply: copied again, never mended by an upsert (rule 5.3).
+      if (stop.code == kDiverged) {
+        table->copy_wanted = true;
+        table->keep_target = false;
+        poll_wanted_ = true;
+      }
     }
     next_publish_ = std::min(next_publish_, now + std::chrono::milliseconds(20));
   }
@@ -150,6 +156,7 @@ Status Reader::TakeCommands() {
     if (const auto* target = std::get_if<SetTarget>(&*command)) {
       target_ = target->lsn;
       board_->reached = false;
+      target_looks_ = tables_asked_ + 1;
       poll_wanted_ = true;
     } else if (std::holds_alternative<Freeze>(*command)) {
       frozen_ = true;
@@ -218,8 +225,11 @@ Status Reader::ReadStream(Instant now) {
 // destination: what comes gathers until it is worth a delivery of its own, so batches grow with the
 // load.
 Status Reader::HandOver(Instant now) {
-  if (segment_.empty() || segments_in_flight_ >= kSegmentsInFlight || !CanDeliver())
+  // An empty segment may still have to end a transaction whose rows were all handed over as pieces.
+  if ((segment_.empty() && !piece_open_) || segments_in_flight_ >= kSegmentsInFlight ||
+      !CanDeliver()) {
     return Status::OK();
+  }
   const bool full = SegmentFull();
   if (in_transaction_) return full && !draining_ ? PushSegment(false, now) : Status::OK();
   const bool idle = segments_in_flight_ == 0;
@@ -234,6 +244,7 @@ Status Reader::HandOver(Instant now) {
 Status Reader::PushSegment(bool complete, Instant now) {
   ETL_ASSIGN_OR_RETURN(Segment segment, segment_.Take(complete, received_, now));
   piece_open_ = !complete;
+  for (TableId id : tables_.ids()) tables_.at(id).plan_open = false;
   board_->changes.fetch_add(segment.rows, std::memory_order_relaxed);
   if (complete) {
     handed_ = received_;
@@ -279,8 +290,9 @@ void Reader::StoreIdlePosition(Instant now) {
 
 Status Reader::SendStatus(Instant now) {
   // Somebody waits for the stream to get somewhere: ask where the server's sender stands.
-  bool hurry = target_ > received_ || (found_ && found_->wal_insert > received_);
-  Lsn wanted = std::max(target_, found_ ? found_->wal_insert : Lsn{});
+  const Lsn look = found_.empty() ? Lsn{} : found_.front().wal_insert;
+  bool hurry = std::max(target_, look) > received_;
+  Lsn wanted = std::max(target_, look);
   for (TableId id : tables_.ids()) {
     const TableRuntime& table = tables_.at(id);
     if (table.copy && table.copy->until() > received_) {
@@ -325,7 +337,7 @@ Status Reader::SendStatus(Instant now) {
 }
 
 bool Reader::AllSettled() const {
-  if (!first_look_done_ || !resyncs_.empty()) return false;
+  if (!first_look_done_ || !resyncs_.empty() || target_looks_ > 0 || !found_.empty()) return false;
   for (TableId id : tables_.ids()) {
     const TableRuntime& table = tables_.at(id);
     if (table.copy_wanted || table.copy) return false;
@@ -380,21 +392,24 @@ void Reader::Publish(Instant now) {
   board_->status.store(std::move(status));
   const bool reached = target_.valid() && durable_ >= target_ && AllSettled();
   if (reached != board_->reached.exchange(reached)) board_->changed.Notify();
-  const Lsn held = holding_ && segment_.empty() && in_flight_.empty() ? hold_at_ : Lsn{};
+  const bool stored = segment_.empty() && !piece_open_ && in_flight_.empty() && durable_ >= handed_;
+  const Lsn held = holding_ && stored ? hold_at_ : Lsn{};
   if (held.value != board_->held_at.exchange(held.value)) board_->changed.Notify();
 }
 
 Instant Reader::NextDeadline(Instant now) const {
   Instant by = std::min({next_status_, next_publish_, next_poll_});
   if (MayRead()) by = std::min(by, stream_->LookAgainBy(now));
-  if (received_ > handed_)
+  // What cannot be handed over now waits for a reply or a command, not for a time.
+  const bool may_deliver = CanDeliver() && segments_in_flight_ < kSegmentsInFlight;
+  if (received_ > handed_ && !holding_ && may_deliver)
     by = std::min(by, std::max(next_idle_store_, now + std::chrono::milliseconds(1)));
-  if (!segment_.empty() && segment_.first_commit() != kNever) {
+  if (!segment_.empty() && segment_.first_commit() != kNever && may_deliver) {
     by = std::min(by, std::max(segment_.first_commit() + options_.max_delay,
                                now + std::chrono::milliseconds(1)));
   }
   if (durable_ > reported_) by = std::min(by, now + std::chrono::milliseconds(10));
-  const bool busy = target_ > durable_ || (found_ && found_->wal_insert > received_) ||
+  const bool busy = target_ > durable_ || !found_.empty() ||
                     !AllSettled() || hold_at_.valid();
   if (busy) by = std::min(by, now + std::chrono::milliseconds(20));
   return std::max(by, now + std::chrono::microseconds(1));

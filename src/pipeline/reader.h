@@ -123,6 +123,7 @@ class Reader : public Stage {
   Status StopTable(TableId id, TableRuntime& table, std::string code, std::string reason);
   Status KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts);
   void WantCopy(TableRuntime& table, std::string reason, bool keep_target);
+  Status AbandonTable(TableId id, TableRuntime& table, std::string reason);
   Status StartWantedCopies();
   void AskTables();
 
@@ -158,7 +159,6 @@ class Reader : public Stage {
   bool piece_open_ = false;  ///< a piece of an unfinished transaction was handed over
   std::string stalled_;      ///< a message that waits for the system catalog (or for Release)
   bool stalled_for_tables_ = false;
-  const TableFacts* stall_facts_ = nullptr;
   bool stall_answered_ = false;
 
   // Boundaries.
@@ -188,8 +188,8 @@ class Reader : public Stage {
   std::deque<TableId>
       barrier_questions_;  ///< tables of the LockHolders questions that are out, in order
   std::deque<TableId> xid_questions_;
-  std::optional<TablesAnswer> found_;  ///< acted on once the stream has reached its W
-  bool tables_asked_ = false;
+  std::deque<TablesAnswer> found_;  ///< at most two; acted on once the stream has reached their W
+  int tables_asked_ = 0;            ///< questions for the tables that are out
   bool poll_wanted_ = true;
   Instant next_poll_{};
   bool first_look_done_ = false;
@@ -199,6 +199,7 @@ class Reader : public Stage {
 
   // Commands.
   Lsn target_;
+  int target_looks_ = 0;  ///< answers still to come until one was asked for after SetTarget
   bool frozen_ = false;
   Lsn hold_at_;
   bool holding_ = false;

@@ -14,6 +14,11 @@ Status Reader::DriveCopies(Instant now) {
   ETL_RETURN_IF_ERROR(AssignChunks());
   // Rows of chunks go between whole destination transactions of the stream.
   while (!waiting_rows_.empty() && CanDeliver() && !piece_open_) {
+    // The plan goes first: chunks stored without it would be copied again after a crash (C8).
+    if (const TableRuntime* next = tables_.Find(waiting_rows_.front().table);
+        next != nullptr && next->plan_open) {
+      break;
+    }
     CopierEvent event = std::move(waiting_rows_.front());
     waiting_rows_.pop_front();
     TableRuntime* table = tables_.Find(event.table);
@@ -55,9 +60,17 @@ Status Reader::DriveCopy(TableId id, TableRuntime& table, Instant now) {
   TableCopy& copy = *table.copy;
   switch (copy.stage()) {
     case TableCopy::Stage::kBarrier:
+      if (!copy.asked && now >= copy.ask_again) {
+        copy.asked = true;
+        barrier_questions_.push_back(id);
+        catalog_->Ask(LockHoldersQuery{.tables = {id}});
+        worked_ = true;
+      }
+      return Status::OK();
+    case TableCopy::Stage::kPlan:
+      if (!table.looked) return Status::OK();
       if (table.schema->identity != Identity::kKey) {
-        // Copied whole under the snapshot of a slot, which is a barrier by itself.
-        copy.OnLockHolders({});
+        // Copied whole under the snapshot of a slot.
         Chunk whole;
         whole.leaf = id;
         whole.leaf_schema = table.schema->schema;
@@ -68,17 +81,10 @@ Status Reader::DriveCopy(TableId id, TableRuntime& table, Instant now) {
         }
         ETL_RETURN_IF_ERROR(segment_.Add(
             table, CopyPlan{.table = id, .generation = copy.generation(), .chunks = {whole}}));
+        table.plan_open = true;
         copy.OnPlan({whole});
         worked_ = true;
-      } else if (!copy.asked && now >= copy.ask_again) {
-        copy.asked = true;
-        barrier_questions_.push_back(id);
-        catalog_->Ask(LockHoldersQuery{.tables = {id}});
-        worked_ = true;
-      }
-      return Status::OK();
-    case TableCopy::Stage::kPlan:
-      if (!copy.asked) {
+      } else if (!copy.asked) {
         copy.asked = true;
         catalog_->Ask(ChunkPlanQuery{.table = id, .chunk_rows = options_.chunk_rows});
         worked_ = true;
@@ -108,8 +114,7 @@ Status Reader::DriveCopy(TableId id, TableRuntime& table, Instant now) {
     case TableCopy::Stage::kFold:
     case TableCopy::Stage::kSettleCatchUp:
       // The plan must be on its way before the fold of a table without chunks.
-      if (copy.ReadyToFold(durable_) && CanDeliver() && !piece_open_ &&
-          (copy.chunks() > 0 || segment_.empty())) {
+      if (copy.ReadyToFold(durable_) && CanDeliver() && !piece_open_ && !table.plan_open) {
         Deliver(
             FoldRequest{
                 .table = id, .generation = copy.generation(), .ignore_below = copy.ignore_below()},
@@ -133,8 +138,15 @@ Status Reader::OnLockHolders(TableId id, const LockHoldersAnswer& answer) {
   table->note.clear();
   if (!answer.holders.empty())
     table->note = "waits for " + answer.holders.front().description + " to end its transaction";
-  if (!table->copy->OnLockHolders(holders))
+  if (!table->copy->OnLockHolders(holders)) {
     table->copy->ask_again = clock_.Now() + std::chrono::milliseconds(100);
+    return Status::OK();
+  }
+  // Transactions below the start are visible only now, so only a look from now on shows the schema
+  // that the chunks must be read with.
+  table->looked = false;
+  table->looks_needed = tables_asked_ + 1;
+  poll_wanted_ = true;
   return Status::OK();
 }
 
@@ -200,7 +212,8 @@ Status Reader::OnCopierEvent(CopierEvent event) {
       if (current) waiting_rows_.push_back(std::move(event));
       return Status::OK();
     case CopierEvent::Kind::kMoved:
-      if (current) WantCopy(*table, "its storage was replaced while it was copied", false);
+      if (current)
+        return AbandonTable(event.table, *table, "its storage was replaced while it was copied");
       return Status::OK();
     case CopierEvent::Kind::kFailed:
       if (!current) return KindOf(event.error) == ErrorKind::kSchema ? Status::OK() : event.error;

@@ -91,6 +91,11 @@ Status Reader::OnRow() {
   const uint64_t ordinal = 2 * change_index_++;
   TableRuntime* table = tables_.Find(message_.table);
   if (table == nullptr || table->ignore_rows || skip_transaction_) return Status::OK();
+  if (!table->relation_fits) {
+    // Its copy began with what the catalog showed, and the catalog was behind the stream: with
+    // synchronous replication a change is decoded before it is visible.
+    return AbandonTable(message_.table, *table, "the system catalog was behind the stream");
+  }
   if (table->batcher == nullptr) ETL_RETURN_IF_ERROR(BatcherFor(*table));
   if (table->begun_transaction != transaction_serial_) {
     table->batcher->Begin(commit_lsn_, commit_time_, xid_);
@@ -134,6 +139,8 @@ Status Reader::OnRelation(std::string_view payload) {
     return Status::OK();
   }
   if (table->ignore_rows || skip_transaction_) return Status::OK();
+  table->relation = payload;
+  table->relation_fits = true;
   if (RelationMatches(message_, *table->schema)) {
     if (table->relation_seen) poll_wanted_ = true;
     table->relation_seen = true;
@@ -142,22 +149,21 @@ Status Reader::OnRelation(std::string_view payload) {
   if (!stall_answered_) {
     stalled_ = payload;
     stalled_for_tables_ = true;
-    tables_asked_ = true;
+    ++tables_asked_;
     catalog_->Ask(TablesQuery{});
     return Status::OK();
   }
   const TableFacts* facts = nullptr;
-  for (const TableFacts& candidate : found_->tables) {
+  // Older answers do not know of this message's change yet.
+  while (found_.size() > 1) found_.pop_front();
+  for (const TableFacts& candidate : found_.front().tables) {
     if (candidate.id == message_.table) facts = &candidate;
   }
   const TableId id = message_.table;
   table->relation_seen = true;
   if (facts != nullptr && table->fingerprint_known) {
     const std::string reason = ReasonToCopyAgain(table->fingerprint, FingerprintOf(*facts));
-    if (!reason.empty()) {
-      WantCopy(*table, reason, false);
-      return Status::OK();
-    }
+    if (!reason.empty()) return AbandonTable(id, *table, reason);
   }
   Result<SchemaStep> step = StepForRelation(message_, *table->schema, facts, table->rules);
   if (!step.ok()) {
@@ -171,14 +177,10 @@ Status Reader::OnRelation(std::string_view payload) {
 Status Reader::ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step) {
   switch (step.kind) {
     case SchemaStep::Kind::kSame: return Status::OK();
-    case SchemaStep::Kind::kCopy: WantCopy(table, step.reason, false); return Status::OK();
+    case SchemaStep::Kind::kCopy: return AbandonTable(id, table, step.reason);
     case SchemaStep::Kind::kChange: break;
   }
-  if (table.copy) {
-    WantCopy(table, "its columns changed while it was copied", table.keep_target);
-    table.ignore_rows = true;
-    return Status::OK();
-  }
+  if (table.copy) return AbandonTable(id, table, "its columns changed while it was copied");
   LogInfo("schema change", {{"pipeline", options_.pipeline},
                             {"table", table.schema->QualifiedName()},
                             {"version", step.to->version},

@@ -26,14 +26,17 @@ bool CanBeOutOfLine(const ColumnType& type) {
   }
 }
 
+constexpr std::string_view kCopiedAgain = "ETL-S124";
+constexpr std::string_view kLeft = "ETL-S121";
+constexpr std::string_view kNotSelected = "ETL-S123";
 constexpr std::string_view kReservedInAppend[] = {"_etl_op",        "_etl_lsn", "_etl_seq",
                                                   "_etl_commit_ts", "_etl_xid", "_etl_unchanged"};
 
 }  // namespace
 
 void Reader::AskTables() {
-  if (tables_asked_) return;
-  tables_asked_ = true;
+  if (tables_asked_ > 0) return;
+  ++tables_asked_;
   catalog_->Ask(TablesQuery{});
 }
 
@@ -58,9 +61,16 @@ Status Reader::TakeAnswers(Instant now) {
       TableRuntime* table = tables_.Find(plan->table);
       if (table == nullptr || !table->copy || table->copy->stage() != TableCopy::Stage::kPlan)
         continue;
+      if (plan->chunks.empty() && !table->leaves.empty()) {
+        // It was dropped, or lost its partitions: folded now, the copy would be an empty table. The
+        // next look tells what became of it.
+        poll_wanted_ = true;
+        continue;
+      }
       ETL_RETURN_IF_ERROR(segment_.Add(
           *table,
           CopyPlan{.table = plan->table, .generation = table->generation, .chunks = plan->chunks}));
+      table->plan_open = true;
       table->copy->OnPlan(std::move(plan->chunks));
       table->copy->asked = false;
     } else if (auto* xids = std::get_if<RunningXidsAnswer>(&*answer)) {
@@ -91,18 +101,38 @@ Status Reader::TakeAnswers(Instant now) {
 }
 
 Status Reader::OnTables(TablesAnswer answer) {
-  tables_asked_ = false;
-  found_ = std::move(answer);
-  if (stalled_for_tables_) stall_answered_ = true;
+  --tables_asked_;
+  if (target_looks_ > 0 && --target_looks_ > 0) poll_wanted_ = true;
+  for (TableId id : tables_.ids()) {
+    TableRuntime& table = tables_.at(id);
+    if (table.looks_needed == 0) continue;
+    if (--table.looks_needed > 0) {
+      poll_wanted_ = true;
+      continue;
+    }
+    for (const TableFacts& facts : answer.tables) {
+      if (facts.id != id || table.schema == nullptr) continue;
+      const Result<SchemaStep> step = StepForCatalog(facts, *table.schema, table.rules);
+      table.looked = step.ok() && step->kind == SchemaStep::Kind::kSame &&
+                     ReasonToCopyAgain(table.fingerprint, FingerprintOf(facts)).empty();
+    }
+  }
+  // The oldest is kept: on a busy server the newest may always be ahead of the stream.
+  if (found_.size() > 1) found_.pop_back();
+  found_.push_back(std::move(answer));
+  if (stalled_for_tables_ && tables_asked_ == 0) stall_answered_ = true;
   return Status::OK();
 }
 
 // Acted on only once the stream has passed the WAL position at which the catalog was read: then no
 // older row can follow.
 Status Reader::ActOnTables() {
-  if (!found_ || received_ < found_->wal_insert || holding_ || frozen_ || stalled_for_tables_)
+  if (found_.empty() || received_ < found_.front().wal_insert || holding_ || frozen_ ||
+      stalled_for_tables_) {
     return Status::OK();
-  const TablesAnswer answer = *std::exchange(found_, std::nullopt);
+  }
+  const TablesAnswer answer = std::move(found_.front());
+  found_.pop_front();
   worked_ = true;
   std::set<uint32_t> present;
   for (const TableFacts& facts : answer.tables) present.insert(facts.id.oid);
@@ -110,14 +140,22 @@ Status Reader::ActOnTables() {
     TableRuntime& table = tables_.at(id);
     if (present.contains(id.oid) || table.phase == TablePhase::kStopped) continue;
     ETL_RETURN_IF_ERROR(StopTable(
-        id, table, "ETL-S121", "it left the publication or was dropped; the copy stays as it is"));
+        id, table, std::string(kLeft), "it left the publication or was dropped; the copy stays as it is"));
   }
   for (const std::string& resync : std::exchange(resyncs_, {})) {
     for (TableId id : tables_.ids()) {
       TableRuntime& table = tables_.at(id);
       if (table.schema == nullptr || !present.contains(id.oid)) continue;
       if (!resync.empty() && resync != table.schema->QualifiedName()) continue;
-      WantCopy(table, "asked for", table.phase == TablePhase::kLive);
+      // What readers see goes on being changed only while it is known to be right (C10).
+      bool keep_target = table.phase == TablePhase::kLive && !table.copy_wanted;
+      for (const TableFacts& facts : answer.tables) {
+        if (facts.id != id || !keep_target) continue;
+        const Result<SchemaStep> step = StepForCatalog(facts, *table.schema, table.rules);
+        keep_target = step.ok() && step->kind == SchemaStep::Kind::kSame &&
+                      ReasonToCopyAgain(table.fingerprint, FingerprintOf(facts)).empty();
+      }
+      WantCopy(table, "asked for", keep_target);
     }
   }
   for (const TableFacts& facts : answer.tables) ETL_RETURN_IF_ERROR(ActOnTable(facts));
@@ -129,7 +167,7 @@ Status Reader::ActOnTable(const TableFacts& facts) {
   if (!options_.selected(facts.schema, facts.name)) {
     TableRuntime* table = tables_.Find(facts.id);
     if (table == nullptr || table->phase == TablePhase::kStopped) return Status::OK();
-    return StopTable(facts.id, *table, "ETL-S123",
+    return StopTable(facts.id, *table, std::string(kNotSelected),
                      "it is no longer selected by `tables`; the copy stays as it is");
   }
   TableRuntime* table = tables_.Find(facts.id);
@@ -137,8 +175,10 @@ Status Reader::ActOnTable(const TableFacts& facts) {
   table->leaves = facts.leaves;
   table->row_filter = facts.row_filter;
   if (table->phase == TablePhase::kStopped) {
-    // Set aside in an earlier run: tried anew once a run, in case the cause has been mended.
-    if (!first_look_done_ || table->copy_wanted) return BeginTable(facts);
+    // Set aside in an earlier run: tried anew once a run, in case the cause has been mended. One
+    // that had left the publication is back (rule 7.8).
+    const bool is_back = table->stop_code == kLeft || table->stop_code == kNotSelected;
+    if (!first_look_done_ || table->copy_wanted || is_back) return BeginTable(facts);
     return Status::OK();
   }
   if (table->copy_wanted || table->phase == TablePhase::kWaiting) return BeginTable(facts);
@@ -146,7 +186,9 @@ Status Reader::ActOnTable(const TableFacts& facts) {
   if (table->fingerprint_known) {
     const std::string reason = ReasonToCopyAgain(table->fingerprint, now);
     if (!reason.empty()) {
-      WantCopy(*table, reason, table->phase == TablePhase::kLive);
+      // Rows changed without messages: the target is wrong by now, so it stays frozen until the swap
+      // (C10).
+      WantCopy(*table, reason, false);
       return BeginTable(facts);
     }
   }
@@ -158,6 +200,11 @@ Status Reader::ActOnTable(const TableFacts& facts) {
   }
   ETL_RETURN_IF_ERROR(ApplyStep(facts.id, *table, *step));
   if (table->copy_wanted) return BeginTable(facts);
+  if (table->copy && table->copy->stage() == TableCopy::Stage::kPlan && !table->looked &&
+      table->looks_needed == 0) {
+    table->looks_needed = tables_asked_ + 1;
+    poll_wanted_ = true;
+  }
   return KeepFingerprint(facts.id, *table, facts);
 }
 
@@ -170,6 +217,16 @@ void Reader::WantCopy(TableRuntime& table, std::string reason, bool keep_target)
   if (!keep_target) table.ignore_rows = true;
   table.note = std::move(reason);
   poll_wanted_ = true;
+}
+
+// From here on its rows are not followed, until the next copy begins. The destination is told in the
+// same transaction: after a crash the gap must be known.
+Status Reader::AbandonTable(TableId id, TableRuntime& table, std::string reason) {
+  WantCopy(table, reason, false);
+  table.copy.reset();
+  return segment_.Add(table, TableStop{.table = id,
+                                       .code = std::string(kCopiedAgain),
+                                       .reason = "it will be copied again: " + std::move(reason)});
 }
 
 // Starts the (next) copy of a table at the boundary reached (rule C1).
@@ -216,7 +273,6 @@ Status Reader::BeginTable(const TableFacts& facts) {
     }
   }
   table.schema = *schema;
-  table.batcher.reset();
   ++table.generation;
   table.phase = TablePhase::kCopying;
   table.ignore_rows = false;
@@ -224,10 +280,17 @@ Status Reader::BeginTable(const TableFacts& facts) {
   table.note.clear();
   table.stop_code.clear();
   table.copy.emplace(table.generation, received_);
+  table.looked = false;
+  table.looks_needed = 0;
+  if (!table.relation.empty()) {
+    ETL_RETURN_IF_ERROR(DecodeMessage(table.relation, /*in_stream_block=*/false, &message_));
+    table.relation_fits = RelationMatches(message_, *table.schema);
+  }
   ETL_RETURN_IF_ERROR(segment_.Add(table, CopyStart{.schema = table.schema,
                                                     .generation = table.generation,
                                                     .from = received_,
                                                     .keep_target = table.keep_target}));
+  table.batcher.reset();  // Only now: rows of the open segment were still in it.
   table.keep_target = false;
   table.fingerprint_known = false;
   ETL_RETURN_IF_ERROR(KeepFingerprint(facts.id, table, facts));
@@ -239,6 +302,7 @@ Status Reader::BeginTable(const TableFacts& facts) {
     table.copy->OnLockHolders({});
     ETL_RETURN_IF_ERROR(segment_.Add(
         table, CopyPlan{.table = facts.id, .generation = table.generation, .chunks = {}}));
+    table.plan_open = true;
     table.copy->OnPlan({});
   }
   return Status::OK();

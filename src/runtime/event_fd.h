@@ -5,6 +5,9 @@
 namespace etl {
 
 /// A descriptor that becomes readable when notified; the one way a thread wakes another's poll.
+///
+/// The waiting thread calls Clear first and looks at what it waits for afterwards: then nothing is
+/// missed, and a system call is made only for the first notification after a Clear.
 class EventFd {
  public:
   EventFd();
@@ -19,6 +22,7 @@ class EventFd {
 
  private:
   int fd_;
+  std::atomic<bool> notified_{false};  ///< the descriptor is readable, or just about to be
 };
 
 }  // namespace etl

@@ -1,0 +1,69 @@
+#include <cstdlib>
+
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "sim/simulation.h"
+
+namespace etl {
+namespace {
+
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+class Simulator : public testing::TestWithParam<uint64_t> {
+ protected:
+  void SetUp() override { ConfigureLog(LogLevel::kError, LogFormat::kText); }
+};
+
+constexpr uint64_t kParts = 10;
+
+TEST_P(Simulator, EverySeedEndsWithTheSourcesTables) {
+  if (std::getenv("ETL_SIM_SEED") != nullptr) GTEST_SKIP();
+  const uint64_t seeds = FromEnvironment("ETL_SIM_SEEDS", 500) / kParts;
+  for (uint64_t i = 0; i < seeds; ++i) {
+    const uint64_t seed = GetParam() * seeds + i + 1;
+    const SimulationResult result = RunSeed(seed, false);
+    EXPECT_EQ(result.failure, "") << "seed " << seed;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Simulator, testing::Range(uint64_t{0}, kParts));
+
+TEST(OneSeed, OfTheEnvironment) {
+  if (std::getenv("ETL_SIM_SEED") == nullptr) GTEST_SKIP() << "ETL_SIM_SEED is not set";
+  ConfigureLog(LogLevel::kDebug, LogFormat::kText);
+  const uint64_t seed = FromEnvironment("ETL_SIM_SEED", 1);
+  EXPECT_EQ(RunSeed(seed, true).failure, "") << "seed " << seed;
+}
+
+// The oracle must be able to fail: each mutant breaks one rule of the destination on purpose.
+// Tried and noticed with these: unsent values of a broken key taken from the copied rows (F3),
+// pending changes dropped (C1), copied rows kept over a truncate (C7), a position reported before it
+// is stored (2.2). Not noticed within 400 seeds: settled values taken though their key was broken
+// meanwhile (S3); such a history is too rare here, and the conformance suite holds that rule.
+TEST(Mutants, EachBrokenRuleIsNoticed) {
+  ConfigureLog(LogLevel::kError, LogFormat::kText);
+  const std::pair<Mutant, const char*> mutants[] = {
+      {Mutant::kTrustShadowOfBrokenKeys, "F3"}, {Mutant::kForgetPending, "C1"},
+      {Mutant::kDurableTooEarly, "2.2"},
+      {Mutant::kKeepShadowAfterTruncate, "C7"},
+  };
+  for (const auto& [mutant, rule] : mutants) {
+    bool noticed = false;
+    for (uint64_t seed = 1; seed <= 400 && !noticed; ++seed)
+      noticed = !RunSeed(seed, false, mutant).failure.empty();
+    EXPECT_TRUE(noticed) << "rule " << rule;
+  }
+}
+
+TEST(Determinism, TheSameSeedGivesTheSameRun) {
+  ConfigureLog(LogLevel::kError, LogFormat::kText);
+  for (uint64_t seed : {3u, 77u, 1234u})
+    EXPECT_EQ(RunSeed(seed, false).trace_hash, RunSeed(seed, false).trace_hash) << seed;
+}
+
+}  // namespace
+}  // namespace etl
