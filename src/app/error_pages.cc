@@ -220,6 +220,9 @@ constexpr ErrorPage kPages[] = {
      "This is a bug: please report it with the log. The destination keeps what it has."},
     {"ETL-X004", "a value cannot be compared",
      "This is a bug: please report it with the type that the message names."},
+    {"ETL-S124", "the table waits for its next copy",
+     "Its rows changed in a way that cannot be followed, so its changes are not applied until it is "
+     "copied again; that begins by itself within seconds."},
     {"ETL-S130", "some tables were left behind",
      "The others are up to date. The message says why each stopped; mend that, then run "
      "`etl-stream pipeline resync`."},

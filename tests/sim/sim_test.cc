@@ -53,7 +53,7 @@ TEST(Mutants, EachBrokenRuleIsNoticed) {
   };
   for (const auto& [mutant, rule] : mutants) {
     bool noticed = false;
-    for (uint64_t seed = 1; seed <= 400 && !noticed; ++seed)
+    for (uint64_t seed = 1; seed <= 3000 && !noticed; ++seed)
       noticed = !RunSeed(seed, false, mutant).failure.empty();
     EXPECT_TRUE(noticed) << "rule " << rule;
   }
