@@ -135,9 +135,10 @@ Status AlterTable(DuckDbConnection& connection, const DuckDbTable& table, const 
   return sql.empty() ? Status::OK() : connection.Execute(sql).status();
 }
 
-Status MoveTable(DuckDbConnection& connection, const DuckDbTable& from, const DuckDbTable& to) {
+Status MoveTable(DuckDbConnection& connection, const DuckDbTable& from, const DuckDbTable& to,
+                 bool changed) {
   if (from == to) return Status::OK();
-  if (from.schema == to.schema) {
+  if (from.schema == to.schema && !changed) {
     return connection
         .Execute("ALTER TABLE " + from.Sql() + " RENAME TO " + QuoteIdentifier(to.name))
         .status();

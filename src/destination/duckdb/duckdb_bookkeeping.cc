@@ -47,7 +47,7 @@ Status DuckDbBookkeeping::Prepare(DuckDbConnection& connection) {
                 "CREATE TABLE _etl.tables(pipeline VARCHAR, oid UINTEGER, generation UINTEGER, "
                 "phase VARCHAR, from_lsn UBIGINT, keep_target BOOLEAN, planned BOOLEAN, "
                 "\"schema\" VARCHAR, has_target BOOLEAN, target_schema VARCHAR, target_name "
-                "VARCHAR, stop_code VARCHAR, stop_reason VARCHAR, \"rows\" BIGINT);"
+                "VARCHAR, stop_code VARCHAR, stop_reason VARCHAR, \"rows\" BIGINT, fingerprint VARCHAR);"
                 "CREATE TABLE _etl.chunks(pipeline VARCHAR, oid UINTEGER, generation UINTEGER, "
                 "number UINTEGER, leaf UINTEGER, leaf_schema VARCHAR, leaf_name VARCHAR, "
                 "file_node UINTEGER, first_block UINTEGER, end_block UINTEGER, rows_estimate "
@@ -97,7 +97,7 @@ Result<std::map<uint32_t, DuckDbTableState>> DuckDbBookkeeping::LoadTables(
       auto rows,
       connection.Rows("SELECT oid::VARCHAR, generation::VARCHAR, phase, from_lsn::VARCHAR, "
                       "keep_target::VARCHAR, planned::VARCHAR, \"schema\", has_target::VARCHAR, "
-                      "target_schema, target_name, stop_code, stop_reason, \"rows\"::VARCHAR FROM "
+                      "target_schema, target_name, stop_code, stop_reason, \"rows\"::VARCHAR, fingerprint FROM "
                       "_etl.tables" +
                       mine));
   for (const TextRow& row : rows) {
@@ -115,6 +115,7 @@ Result<std::map<uint32_t, DuckDbTableState>> DuckDbBookkeeping::LoadTables(
     checkpoint.stop_code = row[10].value_or("");
     checkpoint.stop_reason = row[11].value_or("");
     checkpoint.rows = Parse<int64_t>(row[12]);
+    checkpoint.fingerprint = row[13].value_or("");
   }
   ETL_ASSIGN_OR_RETURN(
       auto chunks,
@@ -180,13 +181,14 @@ Status DuckDbBookkeeping::SaveTable(DuckDbConnection& connection,
   return connection
       .Execute(fmt::format(
           "DELETE FROM _etl.tables WHERE {};"
-          "INSERT INTO _etl.tables VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
+          "INSERT INTO _etl.tables VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
           Where(checkpoint.schema->id), QuoteLiteral(pipeline_), checkpoint.schema->id.oid,
           checkpoint.generation, QuoteLiteral(TablePhaseName(checkpoint.phase)),
           checkpoint.from.value, checkpoint.keep_target, checkpoint.planned,
           QuoteLiteral(SchemaToJson(*checkpoint.schema)), table.has_target,
           QuoteLiteral(table.target_schema), QuoteLiteral(table.target_name),
-          QuoteLiteral(checkpoint.stop_code), QuoteLiteral(checkpoint.stop_reason), rows))
+          QuoteLiteral(checkpoint.stop_code), QuoteLiteral(checkpoint.stop_reason), rows,
+          QuoteLiteral(checkpoint.fingerprint)))
       .status();
 }
 

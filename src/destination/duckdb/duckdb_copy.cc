@@ -157,11 +157,16 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
   if (table->checkpoint.phase != TablePhase::kCopying) return Status::OK();
   DropOpenChunks(request.table);
   ETL_RETURN_IF_ERROR(connection_->Begin());
+  Remember(request.table);
   FoldOutcome outcome;
+  Progress found;
   if (options_.mode == Mode::kMirror) {
-    FoldTables tables{.shadow = books_.Shadow(*connection_, *table),
-                      .pending = books_.Pending(*connection_, *table),
-                      .settled = {}};
+    // The shadow takes the target's name first and is changed afterwards: a rename after a DELETE in one transaction leaves a
+    // log that DuckDB cannot replay (MoveTable).
+    const DuckDbTable pending = books_.Pending(*connection_, *table);
+    ETL_ASSIGN_OR_RETURN(const bool taken, TakePlace(*table, &found));
+    if (!taken) return CommitFold(request, std::move(result), std::move(found), progress);
+    FoldTables tables{.shadow = books_.Target(*connection_, *table), .pending = pending, .settled = {}};
     const DuckDbTable settled = books_.Settled(*connection_, *table);
     ETL_ASSIGN_OR_RETURN(
         const int64_t has_settled,
@@ -183,9 +188,12 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
     progress->folds.push_back(std::move(result));
     return Status::OK();
   }
-  Remember(request.table);
-  Progress found;
-  ETL_RETURN_IF_ERROR(FinishFold(*table, &result, &found));
+  ETL_RETURN_IF_ERROR(FinishFold(*table, &result));
+  return CommitFold(request, std::move(result), std::move(found), progress);
+}
+
+Status DuckDbDestination::CommitFold(const FoldRequest& request, FoldResult result, Progress found,
+                                     Progress* progress) {
   ETL_FAILPOINT("duckdb.fold.before_commit");
   ETL_RETURN_IF_ERROR(connection_->Commit());
   ETL_FAILPOINT("duckdb.fold.after_commit");
@@ -208,20 +216,27 @@ Status DuckDbDestination::MoveShadow(TableState& table) {
   return Status::OK();
 }
 
-Status DuckDbDestination::FinishFold(TableState& table, FoldResult* result, Progress* progress) {
+// Puts the shadow in the target's place. False: the name is not to be had, and the table was set aside.
+Result<bool> DuckDbDestination::TakePlace(TableState& table, Progress* progress) {
   const TableSchema& schema = *table.checkpoint.schema;
+  ETL_ASSIGN_OR_RETURN(const auto refused, WhyRefused(schema));
+  if (refused.has_value()) {
+    ETL_RETURN_IF_ERROR(
+        ApplyStop({schema.id, "ETL-D120", schema.QualifiedName() + ": " + *refused}, progress));
+    return false;
+  }
+  if (table.has_target) {
+    ETL_RETURN_IF_ERROR(
+        connection_->Execute("DROP TABLE IF EXISTS " + books_.Target(*connection_, table).Sql())
+            .status());
+    table.has_target = false;
+  }
+  ETL_RETURN_IF_ERROR(MoveShadow(table));
+  return true;
+}
+
+Status DuckDbDestination::FinishFold(TableState& table, FoldResult* result) {
   if (options_.mode == Mode::kMirror) {
-    ETL_ASSIGN_OR_RETURN(const auto refused, WhyRefused(schema));
-    if (refused.has_value()) {
-      return ApplyStop({schema.id, "ETL-D120", schema.QualifiedName() + ": " + *refused}, progress);
-    }
-    if (table.has_target) {
-      ETL_RETURN_IF_ERROR(
-          connection_->Execute("DROP TABLE IF EXISTS " + books_.Target(*connection_, table).Sql())
-              .status());
-      table.has_target = false;
-    }
-    ETL_RETURN_IF_ERROR(MoveShadow(table));
     ETL_ASSIGN_OR_RETURN(
         table.checkpoint.rows,
         connection_->Number("SELECT count(*) FROM " + books_.Target(*connection_, table).Sql()));

@@ -83,6 +83,12 @@ Result<std::optional<DuckDbDestination::Diverged>> DuckDbDestination::ApplyParts
       ETL_RETURN_IF_ERROR(ApplyPlan(*plan));
     } else if (const auto* stop = std::get_if<TableStop>(&part)) {
       ETL_RETURN_IF_ERROR(ApplyStop(*stop, progress));
+    } else if (const auto* fingerprint = std::get_if<TableFingerprint>(&part)) {
+      if (TableState* table = Find(fingerprint->table); table != nullptr) {
+        Remember(fingerprint->table);
+        table->checkpoint.fingerprint = fingerprint->text;
+        ETL_RETURN_IF_ERROR(books_.SaveTable(*connection_, *table));
+      }
     }
   }
   return std::optional<Diverged>();
@@ -222,12 +228,14 @@ Status DuckDbDestination::RenameTarget(TableState& table, const std::string& sch
     Remember(other.checkpoint.schema->id);
     const std::string passing = fmt::format("_etl_passing_{}_{}", options_.pipeline, oid);
     ETL_RETURN_IF_ERROR(MoveTable(*connection_, books_.Target(*connection_, other),
-                                  connection_->Table(other.target_schema, passing)));
+                                  connection_->Table(other.target_schema, passing),
+                                  changed_.contains(oid)));
     other.target_name = passing;
     ETL_RETURN_IF_ERROR(books_.SaveTable(*connection_, other));
   }
   ETL_RETURN_IF_ERROR(MoveTable(*connection_, books_.Target(*connection_, table),
-                                connection_->Table(schema, name)));
+                                connection_->Table(schema, name),
+                                changed_.contains(table.checkpoint.schema->id.oid)));
   table.target_schema = schema;
   table.target_name = name;
   return Status::OK();
