@@ -203,11 +203,12 @@ void Generate(const std::string& url, const std::string& table, int64_t rate,
                           "now() FROM generate_series(1, " +
                           std::to_string(kRows) + ") n";
   ResultPtr(PQprepare(connection.get(), "rows", sql.c_str(), 0, nullptr));
-  const double began = WallSeconds();
-  for (int64_t sent = 0; !end; sent += kRows) {
-    const double ahead =
-        began + static_cast<double>(sent) / static_cast<double>(rate) - WallSeconds();
+  // What a busy machine holds up is not made up for: the rate stays steady.
+  for (double next = WallSeconds(); !end;
+       next += static_cast<double>(kRows) / static_cast<double>(rate)) {
+    const double ahead = next - WallSeconds();
     if (ahead > 0) SleepMicros(static_cast<int64_t>(ahead * 1e6));
+    if (ahead < -0.02) next -= ahead;
     const ResultPtr result(
         PQexecPrepared(connection.get(), "rows", 0, nullptr, nullptr, nullptr, 0));
     if (PQresultStatus(result.get()) != PGRES_COMMAND_OK) Die(PQerrorMessage(connection.get()));

@@ -11,6 +11,10 @@ namespace {
 // DuckDB's own limit is a part of limits.memory; the rest is for batches on their way.
 int64_t DuckDbShare(int64_t memory) { return std::max<int64_t>(memory / 2, int64_t{64} << 20); }
 
+// The writer's own thread does the work. With a second one DuckDB spins wherever it waits for it,
+// which takes the time that the reader and a server on the same machine need.
+constexpr int kDuckDbThreads = 1;
+
 ColumnRules RulesOf(const ColumnRulesConfig& config) {
   return {.exclude = config.exclude, .hash = config.hash};
 }
@@ -37,7 +41,7 @@ std::shared_ptr<DuckDbFile> ProcessResources::FileOf(const DestinationConfig& de
   return files_.Get({.path = destination.path,
                      .release = destination.release,
                      .memory_bytes = duckdb_memory_,
-                     .threads = 2,
+                     .threads = kDuckDbThreads,
                      .spill_dir = limits_.spill_dir,
                      .spill_bytes = limits_.spill});
 }

@@ -62,6 +62,10 @@ bool AnyTableStopped(const PipelineStatus& status) {
                      [](const TableStatus& table) { return table.phase == TablePhase::kStopped; });
 }
 
+bool Halted(const PipelineStatus& status) {
+  return status.phase == PipelinePhase::kStopped || status.phase == PipelinePhase::kPaused;
+}
+
 bool AllTablesSettled(const PipelineStatus& status) {
   return status.phase != PipelinePhase::kCopying &&
          std::all_of(status.tables.begin(), status.tables.end(), [](const TableStatus& table) {
@@ -158,7 +162,7 @@ Result<bool> LookElsewhere(ControlContext& context, Syncing& sync, ProcessResour
   const bool fresh = seen && seen->at > awaited.asked_at;
   if (fresh) {
     if (context.on_status) context.on_status(*seen);
-    if (seen->position >= sync.target && AllTablesSettled(*seen)) {
+    if (!Halted(*seen) && seen->position >= sync.target && AllTablesSettled(*seen)) {
       if (AnyTableStopped(*seen)) return LeftBehind(sync.name, *seen);
       return true;
     }
@@ -169,8 +173,7 @@ Result<bool> LookElsewhere(ControlContext& context, Syncing& sync, ProcessResour
     return false;
   }
   ETL_ASSIGN_OR_RETURN(const RequestState request, context.catalog.StateOf(awaited.request));
-  const bool halted = fresh && request.done &&
-                      (seen->phase == PipelinePhase::kStopped || seen->phase == PipelinePhase::kPaused);
+  const bool halted = fresh && request.done && Halted(*seen);
   if (!halted) awaited.stopped_since = kNever;
   if (halted && awaited.stopped_since == kNever) awaited.stopped_since = now;
   if (halted && now - awaited.stopped_since >= kStartTime) return StoppedElsewhere(sync.name, *seen);

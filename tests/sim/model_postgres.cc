@@ -393,13 +393,17 @@ void ModelPostgres::RowAction(Txn& txn) {
   if (!oid) return;
   const uint64_t dice = random_.Below(10);
   const ModelTableStatePtr state = NewestState(*oid);
+  if (!state->key.empty() && options_.take_over_one_in != 0 &&
+      random_.OneIn(options_.take_over_one_in)) {
+    return TakeOver(txn, *oid);
+  }
   const bool insert_only = state->key.empty() && state->replica_identity != 'f';
   if (dice < 4 || insert_only) {
     for (uint64_t i = 1 + random_.Below(3); i > 0; --i) Insert(txn, *oid);
   } else if (dice < 8) {
     Update(txn, *oid);
   } else {
-    Delete(txn, *oid);
+    Delete(txn, *oid, PickRow(txn, *oid));
   }
 }
 
@@ -442,6 +446,26 @@ void ModelPostgres::Update(Txn& txn, uint32_t oid) {
     row[column.attnum] = RandomValue(column, key);
     touched.insert(column.attnum);
   }
+  Update(txn, oid, old, std::move(row), touched);
+}
+
+// A row takes the key of another one that is deleted just before; nothing else of it changes, so its
+// value out of line is not sent.
+void ModelPostgres::TakeOver(Txn& txn, uint32_t oid) {
+  const ModelTableStatePtr state = NewestState(oid);
+  Tuple* gone = PickRow(txn, oid);
+  Tuple* heir = PickRow(txn, oid);
+  if (gone == nullptr || gone == heir) return;
+  Row row = FullRow(*state, heir->values);
+  for (int16_t attnum : state->key) row[attnum] = gone->values.at(attnum);
+  Delete(txn, oid, gone);
+  Update(txn, oid, heir, std::move(row), {});
+}
+
+void ModelPostgres::Update(Txn& txn, uint32_t oid, Tuple* old, Row row,
+                           const std::set<int16_t>& touched) {
+  const ModelTableStatePtr state = NewestState(oid);
+  const Row before_row = FullRow(*state, old->values);
   const bool moves = std::any_of(state->key.begin(), state->key.end(), [&](int16_t attnum) {
     return row[attnum] != before_row.at(attnum);
   });
@@ -476,9 +500,8 @@ void ModelPostgres::Update(Txn& txn, uint32_t oid) {
                       before});
 }
 
-void ModelPostgres::Delete(Txn& txn, uint32_t oid) {
+void ModelPostgres::Delete(Txn& txn, uint32_t oid, Tuple* old) {
   const ModelTableStatePtr state = NewestState(oid);
-  Tuple* old = PickRow(txn, oid);
   if (old == nullptr) return;
   txn.write_locks.insert(oid);
   const size_t before = txn.changes.size();

@@ -111,7 +111,8 @@ struct WorkloadOptions {
   bool visibility_lag = true;
   bool asynchronous_commit = true;
   bool publication_changes = true;
-  uint64_t keys = 8;  ///< size of the key space; small: keys are freed and taken again
+  uint64_t take_over_one_in = 0;  ///< how often a row takes the key of one just deleted; 0: never
+  uint64_t keys = 8;              ///< size of the key space; small: keys are freed and taken again
 };
 
 /// A model of one PostgreSQL database: tables with tuple versions and blocks, open transactions, a
@@ -173,7 +174,9 @@ class ModelPostgres {
   void RowAction(Txn& txn);
   void Insert(Txn& txn, uint32_t oid);
   void Update(Txn& txn, uint32_t oid);
-  void Delete(Txn& txn, uint32_t oid);
+  void Update(Txn& txn, uint32_t oid, Tuple* old, Row row, const std::set<int16_t>& touched);
+  void Delete(Txn& txn, uint32_t oid, Tuple* old);
+  void TakeOver(Txn& txn, uint32_t oid);
   void Truncate(Txn& txn);
   void SchemaAction(Txn& txn);
   void CreateTable(Txn& txn, const std::string& name);

@@ -342,6 +342,8 @@ Status ModelChunkReader::Begin(const ReadSpec& spec) {
   at_ = 0;
   high_.reset();
   stalled_until_ = source_->clock->Now() + source_->Delay();
+  if (source_->disturb && source_->slow_copies)
+    stalled_until_ += std::chrono::milliseconds(source_->random->Below(8000));
   return Status::OK();
 }
 
@@ -443,6 +445,8 @@ Result<ReadEvent> ModelChunkReader::Next(Instant now) {
       return event;
     }
     stalled_until_ = now + source_->Delay();
+    if (source_->disturb && source_->slow_copies)
+      stalled_until_ += std::chrono::milliseconds(source_->random->Below(8000));
     return event;
   }
   if (at_ < bytes_.size()) {

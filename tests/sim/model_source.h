@@ -38,6 +38,7 @@ struct SimSource {
   Random* random = nullptr;
   bool disturb = true;  ///< delays and failures happen
   uint64_t failure_one_in = 0;
+  bool slow_copies = false;  ///< chunks stay open while much happens
   bool spontaneous_keepalives = true;
   std::function<void(Lsn received, Lsn flushed)> on_status;
   std::function<void(const std::string&)> trace;

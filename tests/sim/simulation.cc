@@ -23,6 +23,7 @@ WorkloadOptions DrawWorkload(Random& random) {
   options.asynchronous_commit = !random.OneIn(3);
   options.publication_changes = random.OneIn(2);
   options.keys = 3 + random.Below(10);
+  if (random.OneIn(2)) options.take_over_one_in = 2 + random.Below(5);
   return options;
 }
 
@@ -126,6 +127,7 @@ Simulation::Simulation(const SimulationOptions& options)
   source_.clock = &clock_;
   source_.random = &random_;
   source_.failure_one_in = random_.OneIn(2) ? 0 : 500 + random_.Below(3000);
+  source_.slow_copies = random_.OneIn(2);
   source_.spontaneous_keepalives = !random_.OneIn(3);
   source_.on_status = [this](Lsn received, Lsn flushed) {
     const Lsn durable = store_.durable.checkpoint.position;

@@ -57,6 +57,13 @@ Status RunDuckDbQuery(const DuckDbQuery& query) {
   OpenDatabase open;
   ETL_ASSIGN_OR_RETURN(open.database, OpenDuckDb({.path = query.path, .read_only = true}));
   ETL_ASSIGN_OR_RETURN(auto connection, DuckDbConnection::Open(open.database));
+  // Tables of the source's own default schema are found without naming it, as at the source.
+  ETL_ASSIGN_OR_RETURN(const int64_t has_public,
+                       connection->Number("SELECT count(*) FROM duckdb_schemas() WHERE "
+                                          "database_name = current_database() AND schema_name = "
+                                          "'public'"));
+  if (has_public > 0)
+    ETL_RETURN_IF_ERROR(connection->Execute("SET search_path = 'public,main'").status());
   const std::string sql = Bare(query.sql);
   auto described = Describe(*connection, sql);
   if (!described.ok()) {
