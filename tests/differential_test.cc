@@ -46,7 +46,9 @@ class Differential : public E2eTest {
         run.Signal(SIGTERM);
         const Ended ended = run.Wait(std::chrono::seconds(15));
         EXPECT_FALSE(ended.timed_out) << ended.Describe();
-        if (ended.signal == 0) EXPECT_EQ(ended.exit_code, 0) << ended.Describe();
+        if (ended.signal == 0) {
+          EXPECT_EQ(ended.exit_code, 0) << ended.Describe();
+        }
       } else {
         const Ended ended = run.Kill();
         // It ends by our hand only.
@@ -106,7 +108,7 @@ std::vector<uint64_t> Seeds() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, DifferentialSeeds, testing::ValuesIn(Seeds()),
-                         [](const auto& info) { return std::to_string(info.param); });
+                         [](const auto& each) { return std::to_string(each.param); });
 
 }  // namespace
 }  // namespace etl
