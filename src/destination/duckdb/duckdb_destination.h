@@ -96,7 +96,7 @@ class DuckDbDestination : public Destination {
   Status WriteChunk(const TableState& table, const ChunkRows& rows, OpenChunk* chunk);
   Status ApplySettled(const SettledRows& rows);
   Status ApplyFold(const FoldRequest& request, Progress* progress);
-  Status FinishFold(TableState& table, FoldResult* result, Progress* progress);
+  Status FinishFold(TableState& table, FoldResult* result);
   Status MoveShadow(TableState& table);
   void DropOpenChunks(TableId table);
   bool HasOpenChunks(TableId table) const;
