@@ -44,9 +44,13 @@ class Crash : public E2eTest {
     const std::string r = std::to_string(round);
     for (const std::string& sql : std::vector<std::string>{
           "INSERT INTO public.a SELECT i, i, 'round " + r +
-              "' FROM generate_series(10000 + 100 * " + r + ", 10050 + 100 * " + r + ") i",
+              "' FROM generate_series(10000 + 100 * " + r + ", 10050 + 100 * " + r +
+              ") i ON CONFLICT DO NOTHING",
           "UPDATE public.a SET n = n + 1 WHERE id % 5 = " + r + " % 5",
-          "UPDATE public.a SET id = -id WHERE id BETWEEN 10 * " + r + " + 1 AND 10 * " + r + " + 5",
+          "UPDATE public.a SET id = 1000000 + (SELECT max(id) FROM public.a) WHERE id = (SELECT "
+          "min(id) FROM public.a WHERE id > 20)",
+          "DELETE FROM public.a WHERE id = 30 + " + r,
+          "UPDATE public.a SET id = 30 + " + r + " WHERE id = 60 + " + r,
           "DELETE FROM public.a WHERE id % 31 = " + r,
           "DELETE FROM public.bag WHERE ctid = (SELECT min(ctid) FROM public.bag); INSERT INTO "
           "public.bag VALUES (1, 'x'), (1, 'x'), (NULL, NULL)"}) {
@@ -128,11 +132,7 @@ TEST_F(Crash, WhileATableThatDivergedIsSetAside) {
     ASSERT_TRUE(Sql("UPDATE public.a SET n = n + 1 WHERE id IN (5, 6)"));
     const Ended ended = space_.Run({"sync"}, {{"ETL_FAILPOINTS", name + "=exit"}});
     EXPECT_EQ(ended.signal, SIGKILL) << ended.Describe();
-    const Ended behind = space_.Sync();
-    EXPECT_EQ(behind.exit_code, 1) << behind.Describe();
-    EXPECT_THAT(behind.err, testing::HasSubstr("ETL-D150"));
-    ASSERT_EQ(
-        space_.Run({"pipeline", "resync", "p", "--table", "public.a", "--yes"}).exit_code, 0);
+    // What is known to differ is copied again.
     ExpectEqual();
   }
 }

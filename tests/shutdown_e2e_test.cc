@@ -45,7 +45,7 @@ class Shutdown : public E2eTest {
 
 TEST_F(Shutdown, WhileIdle) {
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   ExpectStops(run);
   ExpectNothingLeft();
   EXPECT_EQ(Different(), "");
@@ -64,9 +64,9 @@ TEST_F(Shutdown, DuringTheSnapshot) {
 
 TEST_F(Shutdown, DuringALargeTransaction) {
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   ASSERT_TRUE(Sql("INSERT INTO public.a SELECT i, md5(i::text) FROM generate_series(10000, "
-                  "300000) i; UPDATE public.a SET v = v || 'x'"));
+                  "60000) i; UPDATE public.a SET v = v || 'x'"));
   timespec pause{.tv_sec = 0, .tv_nsec = 400'000'000};
   nanosleep(&pause, nullptr);
   ExpectStops(run);
@@ -76,7 +76,7 @@ TEST_F(Shutdown, DuringALargeTransaction) {
 
 TEST_F(Shutdown, WhileRetryingWithTheSourceDown) {
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   ASSERT_TRUE(server_->Crash().ok());
   EXPECT_TRUE(Eventually([&] { return Phase() == "retrying"; })) << Status();
   ExpectStops(run);
@@ -112,14 +112,14 @@ TEST_F(Shutdown, WhileTheSlotWaitsForAnOpenTransaction) {
 
 TEST_F(Shutdown, InterruptedByAKeyboardToo) {
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   run.Signal(SIGINT);
   EXPECT_EQ(run.Wait(seconds(10)).exit_code, 0);
 }
 
 TEST_F(Shutdown, ReloadOfABrokenConfigurationChangesNothing) {
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   space_.WriteFile("etl-stream.yaml", "version: 1\npipelines: {p: {nonsense: 1}}\n");
   run.Signal(SIGHUP);
   ASSERT_TRUE(Eventually([&] { return run.err_so_far().find("ETL-C011") != std::string::npos; }))
@@ -135,13 +135,13 @@ TEST_F(Shutdown, ReloadOfABrokenConfigurationChangesNothing) {
 
 TEST_F(Shutdown, ReloadStartsAChangedPipelineAnew) {
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   ASSERT_TRUE(Sql("CREATE SCHEMA more; CREATE TABLE more.b (id int PRIMARY KEY); INSERT INTO "
                   "more.b VALUES (1)"));
   config_.pipeline[2] = "batch: {max_rows: 10, max_delay: 20ms}";
   space_.Write(config_);
   run.Signal(SIGHUP);
-  EXPECT_TRUE(Eventually([&] { return TablePhase("more.b") == "live"; })) << Status();
+  EXPECT_TRUE(Eventually([&] { return TablePhase("more.b") == "live"; }, seconds(40))) << Status();
   ExpectStops(run);
   EXPECT_EQ(Different(), "");
 }
@@ -150,7 +150,7 @@ using Control = Shutdown;
 
 TEST_F(Control, PauseHoldsAndStartGoesOn) {
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   ASSERT_EQ(space_.Run({"pipeline", "pause", "p"}).exit_code, 0);
   ASSERT_TRUE(Eventually([&] { return Phase() == "paused"; }, seconds(8))) << Status();
   ASSERT_TRUE(Sql("INSERT INTO public.a VALUES (-7, 'while paused')"));
@@ -159,7 +159,7 @@ TEST_F(Control, PauseHoldsAndStartGoesOn) {
   EXPECT_THAT(Different(), HasSubstr("1 only in the source"));
   EXPECT_EQ(Phase(), "paused");
   ASSERT_EQ(space_.Run({"pipeline", "start", "p"}).exit_code, 0);
-  EXPECT_TRUE(Eventually([&] { return Phase() == "running"; })) << Status();
+  EXPECT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60))) << Status();
   const Ended sync = space_.Sync();
   EXPECT_EQ(sync.exit_code, 0) << sync.Describe();
   ExpectStops(run);
@@ -168,7 +168,7 @@ TEST_F(Control, PauseHoldsAndStartGoesOn) {
 
 TEST_F(Control, PauseSurvivesARestart) {
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   ASSERT_EQ(space_.Run({"pipeline", "pause", "p"}).exit_code, 0);
   ASSERT_TRUE(Eventually([&] { return Phase() == "paused"; }, seconds(8))) << Status();
   (void)run.Kill();
@@ -177,7 +177,7 @@ TEST_F(Control, PauseSurvivesARestart) {
   nanosleep(&pause, nullptr);
   EXPECT_EQ(Phase(), "paused");
   ASSERT_EQ(space_.Run({"pipeline", "start", "p"}).exit_code, 0);
-  EXPECT_TRUE(Eventually([&] { return Phase() == "running"; })) << Status();
+  EXPECT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60))) << Status();
   ExpectStops(again);
 }
 
@@ -185,12 +185,11 @@ TEST_F(Control, ResyncCopiesAgainWhileRunning) {
   config_.destination = ", release: 100ms";
   space_.Write(config_);
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   ASSERT_EQ(
       space_.Run({"pipeline", "resync", "p", "--table", "public.a", "--yes"}).exit_code, 0);
   ASSERT_TRUE(Eventually([&] {
-    return run.err_so_far().find("resync") != std::string::npos ||
-           TablePhase("public.a") == "copying";
+    return run.err_so_far().find("will be copied again") != std::string::npos;
   })) << run.err_so_far();
   for (int i = 0; i < 20; ++i)
     ASSERT_TRUE(Sql("UPDATE public.a SET v = v || 'r' WHERE id % 20 = " + std::to_string(i)));
@@ -210,7 +209,7 @@ TEST_F(Control, ResyncCopiesAgainWhileRunning) {
 
 TEST_F(Control, DropWhileRunningLeavesTheTables) {
   Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
   const Ended drop = space_.Run({"pipeline", "drop", "p", "--yes"});
   EXPECT_EQ(drop.exit_code, 0) << drop.Describe();
   EXPECT_TRUE(Eventually([&] {

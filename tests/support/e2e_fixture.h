@@ -85,7 +85,8 @@ class E2eTest : public testing::Test {
   }
   std::string Phase() const { return Status().value("phase", "?"); }
   std::string TablePhase(const std::string& name) const {
-    for (const auto& table : Status().at("tables"))
+    const nlohmann::json status = Status();
+    for (const auto& table : status.at("tables"))
       if (table.at("name") == name) return table.value("phase", "?");
     return "none";
   }
