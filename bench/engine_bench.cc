@@ -202,7 +202,7 @@ void Generate(const std::string& url, const std::string& table, int64_t rate,
                           "(account, amount, note, at) SELECT n, n * 1.25, 'twenty characters ab', "
                           "now() FROM generate_series(1, " +
                           std::to_string(kRows) + ") n";
-  ResultPtr(PQprepare(connection.get(), "rows", sql.c_str(), 0, nullptr));
+  const ResultPtr prepared(PQprepare(connection.get(), "rows", sql.c_str(), 0, nullptr));
   // What a busy machine holds up is not made up for: the rate stays steady.
   for (double next = WallSeconds(); !end;
        next += static_cast<double>(kRows) / static_cast<double>(rate)) {

@@ -75,8 +75,8 @@ class Commands : public testing::Test {
   }
 
   void Sql(const std::string& sql) const {
-    const std::string command = "psql -qXAt -v ON_ERROR_STOP=1 \"" +
-                                server_->ConnInfo(database_) + "\" -f " + folder_ + "/.sql";
+    const std::string command = "psql -qXAt -v ON_ERROR_STOP=1 \"" + server_->ConnInfo(database_) +
+                                "\" -f " + folder_ + "/.sql";
     std::ofstream(folder_ + "/.sql") << sql;
     ASSERT_EQ(std::system((command + " >" + folder_ + "/.sqlout 2>&1").c_str()), 0)
         << Slurp(folder_ + "/.sqlout");
@@ -86,8 +86,10 @@ class Commands : public testing::Test {
     const pid_t child = fork();
     if (child == 0) {
       const int input = open("/dev/null", O_RDONLY);
-      const int output = open((folder_ + "/" + name + ".out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-      const int errors = open((folder_ + "/" + name + ".err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+      const int output =
+          open((folder_ + "/" + name + ".out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+      const int errors =
+          open((folder_ + "/" + name + ".err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
       if (chdir(folder_.c_str()) != 0) _exit(126);
       dup2(input, 0);
       dup2(output, 1);
@@ -165,7 +167,8 @@ TEST_F(Commands, QueryAndCheckOnTheCopyThatSyncMade) {
 
 TEST_F(Commands, TapPrintsWhatToJsonSaysAndLeavesNothingBehind) {
   Sql("CREATE TYPE pair AS (x int, y text);"
-      "CREATE TABLE t (id int PRIMARY KEY, f float8, n numeric, b bool, ts timestamp, tz timestamptz,"
+      "CREATE TABLE t (id int PRIMARY KEY, f float8, n numeric, b bool, ts timestamp, tz "
+      "timestamptz,"
       " d date, j json, a int[], m text[], p pair, by bytea, u uuid);");
   Write();
   ASSERT_EQ(Run({"sync"}).exit_code, 0);
@@ -174,8 +177,10 @@ TEST_F(Commands, TapPrintsWhatToJsonSaysAndLeavesNothingBehind) {
   ASSERT_TRUE(Eventually([&] {
     return Slurp(folder_ + "/tap.err").find("from now on") != std::string::npos;
   })) << Slurp(folder_ + "/tap.err");
-  Sql("INSERT INTO t VALUES (1, 'NaN', 12.50, true, '2024-02-29 12:00:00.5', '0044-03-15 00:00+00 BC',"
-      " 'infinity', E'{\"a\":\\n1}', '{{1,2},{3,NULL}}', '{\"a,b\",\"q\\\"\"}', ROW(1, 'z\"'), '\\x00ff',"
+  Sql("INSERT INTO t VALUES (1, 'NaN', 12.50, true, '2024-02-29 12:00:00.5', '0044-03-15 00:00+00 "
+      "BC',"
+      " 'infinity', E'{\"a\":\\n1}', '{{1,2},{3,NULL}}', '{\"a,b\",\"q\\\"\"}', ROW(1, 'z\"'), "
+      "'\\x00ff',"
       " 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11');"
       "UPDATE t SET id = 2; TRUNCATE t;");
   ASSERT_TRUE(Eventually([&] {
@@ -215,8 +220,9 @@ TEST_F(Commands, VerifyAndSyncWorkThroughTheServiceThatRunsThePipeline) {
   Sql("INSERT INTO t VALUES (2000, 'z')");
   const Outcome synced = Run({"sync"});
   EXPECT_EQ(synced.exit_code, 0) << synced.err;
-  EXPECT_EQ(Json::parse(Run({"query", "shop", "SELECT count(*) AS n FROM t", "--json"}).out)[0]["n"],
-            1001);
+  EXPECT_EQ(
+      Json::parse(Run({"query", "shop", "SELECT count(*) AS n FROM t", "--json"}).out)[0]["n"],
+      1001);
   EXPECT_EQ(Run({"run"}).exit_code, 75);
   EXPECT_EQ(End(runner, "run").exit_code, 0);
 }
@@ -257,8 +263,8 @@ TEST_F(Commands, DropThroughTheServiceForgetsThePipelineAndKeepsItsTables) {
                            database_ + "_slot'"),
             "0");
   EXPECT_EQ(Json::parse(Run({"status", "--json"}).out)["pipelines"][0]["phase"], "stopped");
-  EXPECT_EQ(Json::parse(Run({"query", "shop", "SELECT count(*) AS n FROM t", "--json"}).out)[0]["n"],
-            1);
+  EXPECT_EQ(
+      Json::parse(Run({"query", "shop", "SELECT count(*) AS n FROM t", "--json"}).out)[0]["n"], 1);
   // The service itself goes on.
   EXPECT_EQ(End(runner, "run").exit_code, 0);
 }

@@ -5,8 +5,8 @@
 #include <set>
 #include <sstream>
 
-#include <csignal>
 #include <gmock/gmock.h>
+#include <csignal>
 
 #include "support/e2e_fixture.h"
 
@@ -43,24 +43,24 @@ class Crash : public E2eTest {
   void Change(int round) {
     const std::string r = std::to_string(round);
     for (const std::string& sql : std::vector<std::string>{
-          "INSERT INTO public.a SELECT i, i, 'round " + r +
-              "' FROM generate_series(10000 + 100 * " + r + ", 10050 + 100 * " + r +
-              ") i ON CONFLICT DO NOTHING",
-          "UPDATE public.a SET n = n + 1 WHERE id % 5 = " + r + " % 5",
-          "UPDATE public.a SET id = 1000000 + (SELECT max(id) FROM public.a) WHERE id = (SELECT "
-          "min(id) FROM public.a WHERE id > 20)",
-          "DELETE FROM public.a WHERE id = 30 + " + r,
-          "UPDATE public.a SET id = 30 + " + r + " WHERE id = 60 + " + r,
-          "DELETE FROM public.a WHERE id % 31 = " + r,
-          "DELETE FROM public.bag WHERE ctid = (SELECT min(ctid) FROM public.bag); INSERT INTO "
-          "public.bag VALUES (1, 'x'), (1, 'x'), (NULL, NULL)"}) {
+             "INSERT INTO public.a SELECT i, i, 'round " + r +
+                 "' FROM generate_series(10000 + 100 * " + r + ", 10050 + 100 * " + r +
+                 ") i ON CONFLICT DO NOTHING",
+             "UPDATE public.a SET n = n + 1 WHERE id % 5 = " + r + " % 5",
+             "UPDATE public.a SET id = 1000000 + (SELECT max(id) FROM public.a) WHERE id = (SELECT "
+             "min(id) FROM public.a WHERE id > 20)",
+             "DELETE FROM public.a WHERE id = 30 + " + r,
+             "UPDATE public.a SET id = 30 + " + r + " WHERE id = 60 + " + r,
+             "DELETE FROM public.a WHERE id % 31 = " + r,
+             "DELETE FROM public.bag WHERE ctid = (SELECT min(ctid) FROM public.bag); INSERT INTO "
+             "public.bag VALUES (1, 'x'), (1, 'x'), (NULL, NULL)"}) {
       ASSERT_TRUE(Sql(sql)) << sql;
     }
   }
   // `run` with the failpoint armed until it dies of it, with changes on the way.
   void DieAt(const std::string& name, int nth) {
-    Running run = space_.Start(
-        {"run"}, {{"ETL_FAILPOINTS", name + "=exit:" + std::to_string(nth)}});
+    Running run =
+        space_.Start({"run"}, {{"ETL_FAILPOINTS", name + "=exit:" + std::to_string(nth)}});
     int round = 0;
     while (run.alive() && round < 60) {
       Change(++round);
@@ -79,8 +79,9 @@ TEST_F(Crash, TheListOfFailpointsIsTheSources) {
     listed.insert(set->begin(), set->end());
   std::set<std::string> found;
   // Names are passed through functions too: every string of the form of a failpoint's name counts.
-  const std::regex name("\"((duckdb|pipeline|reader|writer|copier|postgres|control)\\.[a-z_]+\\."
-                        "(before_commit|after_commit|middle|before|after))\"");
+  const std::regex name(
+      "\"((duckdb|pipeline|reader|writer|copier|postgres|control)\\.[a-z_]+\\."
+      "(before_commit|after_commit|middle|before|after))\"");
   int macros = 0;
   for (const auto& entry : fs::recursive_directory_iterator(ETL_SOURCE_DIR "/src")) {
     const std::string file = entry.path().filename().string();
@@ -110,8 +111,8 @@ TEST_F(Crash, AtEveryFailpointOfFillingAndStreaming) {
     space_.RemoveCopy();
     (void)server_->Exec("SELECT pg_drop_replication_slot('" + slot_ + "')");
     DieAt(name, 1);
-    const bool again = name.find("segment") != std::string::npos ||
-                       name.find("chunk") != std::string::npos;
+    const bool again =
+        name.find("segment") != std::string::npos || name.find("chunk") != std::string::npos;
     if (again) DieAt(name, 3);
     ASSERT_NO_FATAL_FAILURE(ExpectEqual());
     if (HasFailure()) return;
@@ -144,9 +145,7 @@ TEST_F(Crash, AtANewTimeline) {
     Change(3);
     // Recovery from an archive that holds nothing ends in a new timeline.
     ASSERT_TRUE(server_->Stop().ok());
-    {
-      std::ofstream signal_file(server_->directory() + "/data/recovery.signal");
-    }
+    { std::ofstream signal_file(server_->directory() + "/data/recovery.signal"); }
     ASSERT_TRUE(server_->Restart().ok());
     const Ended ended = space_.Run({"sync"}, {{"ETL_FAILPOINTS", name + "=exit"}});
     EXPECT_EQ(ended.signal, SIGKILL) << ended.Describe();
@@ -177,12 +176,10 @@ TEST_F(Crash, WhileAPipelineIsDropped) {
 
 TEST_F(Crash, DuringACopyFinishedChunksAreNotReadAgain) {
   // 4 chunks of 500 rows and more; killed after the second one is stored.
-  Running run =
-      space_.Start({"run"}, {{"ETL_FAILPOINTS", "duckdb.chunk.after_commit=exit:3"}});
+  Running run = space_.Start({"run"}, {{"ETL_FAILPOINTS", "duckdb.chunk.after_commit=exit:3"}});
   const Ended ended = run.Wait(std::chrono::seconds(60));
   ASSERT_EQ(ended.signal, SIGKILL) << ended.Describe();
-  const auto done = QueryDuckDb(
-      space_.duckdb(), "SELECT count(*) FROM copy._etl.chunks_done");
+  const auto done = QueryDuckDb(space_.duckdb(), "SELECT count(*) FROM copy._etl.chunks_done");
   ASSERT_TRUE(done.ok()) << ErrorLine(done.status());
   const int stored = std::atoi((*done)[0][0]->c_str());
   ASSERT_GE(stored, 2);
@@ -191,9 +188,9 @@ TEST_F(Crash, DuringACopyFinishedChunksAreNotReadAgain) {
   const int chunks = std::atoi((*planned)[0][0]->c_str());
   ASSERT_GT(chunks, stored);
   // What is left is stored chunk by chunk: dying at the one after the last never happens.
-  const Ended rest = space_.Run(
-      {"sync"}, {{"ETL_FAILPOINTS", "duckdb.chunk.after_commit=exit:" +
-                                        std::to_string(chunks - stored + 2)}});
+  const Ended rest =
+      space_.Run({"sync"}, {{"ETL_FAILPOINTS", "duckdb.chunk.after_commit=exit:" +
+                                                   std::to_string(chunks - stored + 2)}});
   EXPECT_EQ(rest.exit_code, 0) << rest.Describe();
   EXPECT_EQ(Different(), "");
 }

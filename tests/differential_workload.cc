@@ -61,54 +61,82 @@ std::string One(Random& random, std::initializer_list<const char*> values) {
 // One value, as SQL. `row`: something that differs from row to row inside a statement, or nothing.
 std::string ValueOf(Random& random, const ColumnModel& column, const std::string& row = "") {
   if (Chance(random, 12)) return "NULL";
-  const std::string seed = row.empty() ? N(Below(random, 1000)) : "(" + row + "+" +
-                                             N(Below(random, 1000)) + ")";
+  const std::string seed =
+      row.empty() ? N(Below(random, 1000)) : "(" + row + "+" + N(Below(random, 1000)) + ")";
   switch (column.kind) {
     case ColumnKind::kBool: return "(" + seed + " % 2 = 0)";
     case ColumnKind::kInt2:
-      return Chance(random, 20) ? One(random, {"32767", "(-32768)::smallint"}) : "(" + seed + " % 30000)::smallint";
+      return Chance(random, 20) ? One(random, {"32767", "(-32768)::smallint"})
+                                : "(" + seed + " % 30000)::smallint";
     case ColumnKind::kInt4: return Chance(random, 10) ? "2147483647" : seed;
-    case ColumnKind::kInt8: return Chance(random, 10) ? "(-9223372036854775807 - 1)" : seed + "::bigint * 1000003";
+    case ColumnKind::kInt8:
+      return Chance(random, 10) ? "(-9223372036854775807 - 1)" : seed + "::bigint * 1000003";
     case ColumnKind::kFloat4:
-      return Chance(random, 20) ? One(random, {"'NaN'::real", "'-Infinity'::real", "'-0'::real", "1e-38::real"})
-                                : "(" + seed + " / 7.0)::real";
+      return Chance(random, 20)
+                 ? One(random, {"'NaN'::real", "'-Infinity'::real", "'-0'::real", "1e-38::real"})
+                 : "(" + seed + " / 7.0)::real";
     case ColumnKind::kFloat8:
-      return Chance(random, 20) ? One(random, {"'NaN'::float8", "'Infinity'::float8", "'-0'::float8", "5e-324::float8", "1.7976931348623157e308::float8"})
-                                : "(" + seed + " / 7.0)::float8";
+      return Chance(random, 20)
+                 ? One(random, {"'NaN'::float8", "'Infinity'::float8", "'-0'::float8",
+                                "5e-324::float8", "1.7976931348623157e308::float8"})
+                 : "(" + seed + " / 7.0)::float8";
     case ColumnKind::kNumeric: return "(" + seed + " / 8.0)::numeric(10,3)";
     case ColumnKind::kBareNumeric:
-      return Chance(random, 25) ? One(random, {"'NaN'::numeric", "1e40::numeric", "0.00::numeric", "-12345678901234567890.000010::numeric"})
+      return Chance(random, 25) ? One(random, {"'NaN'::numeric", "1e40::numeric", "0.00::numeric",
+                                               "-12345678901234567890.000010::numeric"})
                                 : "(" + seed + " / 3.0)";
     case ColumnKind::kText:
       if (Chance(random, 30))
-        return One(random, {"''", "'NULL'", "E'tab\\there\\nnew \\\\ line'", "'it''s \"quoted\"'", "'Grüße 🦆 日本'", "' padded '", "'\\N'", "repeat('x', 3000)"});
+        return One(random, {"''", "'NULL'", "E'tab\\there\\nnew \\\\ line'", "'it''s \"quoted\"'",
+                            "'Grüße 🦆 日本'", "' padded '", "'\\N'", "repeat('x', 3000)"});
       return "md5((" + seed + ")::text)";
-    case ColumnKind::kVarchar: return "substr(md5((" + seed + ")::text), 1, " + N(std::min(column.size, 30)) + ")";
+    case ColumnKind::kVarchar:
+      return "substr(md5((" + seed + ")::text), 1, " + N(std::min(column.size, 30)) + ")";
     case ColumnKind::kToast:
       // Beyond a page, stored out of line and not compressed.
-      return Chance(random, 25) ? "'short'" : "repeat(md5((" + seed + ")::text), " + N(80 + Below(random, 200)) + ")";
+      return Chance(random, 25)
+                 ? "'short'"
+                 : "repeat(md5((" + seed + ")::text), " + N(80 + Below(random, 200)) + ")";
     case ColumnKind::kBytea:
-      return Chance(random, 20) ? One(random, {"''::bytea", "'\\x00ff00'::bytea"}) : "decode(md5((" + seed + ")::text), 'hex')";
+      return Chance(random, 20) ? One(random, {"''::bytea", "'\\x00ff00'::bytea"})
+                                : "decode(md5((" + seed + ")::text), 'hex')";
     case ColumnKind::kUuid: return "md5((" + seed + ")::text)::uuid";
-    case ColumnKind::kJson: return "('{\"b\" : ' || (" + seed + ") || ', \"a\":[1, null,\"é\"]}')::json";
-    case ColumnKind::kJsonb: return "jsonb_build_object('n', " + seed + ", 'list', '[1,2.50,{\"z\":null}]'::jsonb)";
+    case ColumnKind::kJson:
+      return "('{\"b\" : ' || (" + seed + ") || ', \"a\":[1, null,\"é\"]}')::json";
+    case ColumnKind::kJsonb:
+      return "jsonb_build_object('n', " + seed + ", 'list', '[1,2.50,{\"z\":null}]'::jsonb)";
     case ColumnKind::kDate:
-      return Chance(random, 15) ? One(random, {"'infinity'::date", "'-infinity'::date", "'0044-03-15 BC'::date", "'9999-12-31'::date"})
+      return Chance(random, 15) ? One(random, {"'infinity'::date", "'-infinity'::date",
+                                               "'0044-03-15 BC'::date", "'9999-12-31'::date"})
                                 : "(date '2020-01-01' + (" + seed + ")::int)";
     case ColumnKind::kTimestamp:
-      return Chance(random, 15) ? One(random, {"'infinity'::timestamp", "'-infinity'::timestamp", "'0001-01-01 00:00:00.000001'::timestamp"})
-                                : "(timestamp '2021-03-04 05:06:07.123456' + (" + seed + ") * interval '1.000001 second')";
+      return Chance(random, 15) ? One(random, {"'infinity'::timestamp", "'-infinity'::timestamp",
+                                               "'0001-01-01 00:00:00.000001'::timestamp"})
+                                : "(timestamp '2021-03-04 05:06:07.123456' + (" + seed +
+                                      ") * interval '1.000001 second')";
     case ColumnKind::kTimestamptz:
-      return Chance(random, 15) ? One(random, {"'infinity'::timestamptz", "'1999-12-31 23:59:59.999999-11'::timestamptz"})
-                                : "(timestamptz '2021-03-04 05:06:07.123456+02' + (" + seed + ") * interval '1 hour')";
-    case ColumnKind::kTime: return Chance(random, 15) ? "'24:00:00'::time" : "(time '00:00:01.5' + (" + seed + ") * interval '1 second')";
+      return Chance(random, 15) ? One(random, {"'infinity'::timestamptz",
+                                               "'1999-12-31 23:59:59.999999-11'::timestamptz"})
+                                : "(timestamptz '2021-03-04 05:06:07.123456+02' + (" + seed +
+                                      ") * interval '1 hour')";
+    case ColumnKind::kTime:
+      return Chance(random, 15) ? "'24:00:00'::time"
+                                : "(time '00:00:01.5' + (" + seed + ") * interval '1 second')";
     case ColumnKind::kInterval:
-      return Chance(random, 30) ? One(random, {"'-1 year 2 mons -3 days 04:05:06.7'::interval", "'0'::interval", "'-00:00:00.000001'::interval"})
+      return Chance(random, 30) ? One(random, {"'-1 year 2 mons -3 days 04:05:06.7'::interval",
+                                               "'0'::interval", "'-00:00:00.000001'::interval"})
                                 : "((" + seed + ") * interval '1 mon 2 days 3 seconds')";
-    case ColumnKind::kEnum: return "(ARRAY['sad','ok','very happy']::public.mood[])[1 + (" + seed + ")::int % 3]";
-    case ColumnKind::kIntArray: return Chance(random, 25) ? One(random, {"'{}'::int[]", "'{NULL,1,NULL}'::int[]"}) : "ARRAY[" + seed + ", 2, NULL]::int[]";
-    case ColumnKind::kTextArray: return Chance(random, 30) ? One(random, {"'{}'::text[]", "ARRAY['a,b','\"','','NULL',NULL]"}) : "ARRAY['x', (" + seed + ")::text]";
-    case ColumnKind::kComposite: return Chance(random, 15) ? "ROW(NULL, NULL)::public.pair" : "ROW(" + seed + ", 'a \"b\", (c)')::public.pair";
+    case ColumnKind::kEnum:
+      return "(ARRAY['sad','ok','very happy']::public.mood[])[1 + (" + seed + ")::int % 3]";
+    case ColumnKind::kIntArray:
+      return Chance(random, 25) ? One(random, {"'{}'::int[]", "'{NULL,1,NULL}'::int[]"})
+                                : "ARRAY[" + seed + ", 2, NULL]::int[]";
+    case ColumnKind::kTextArray:
+      return Chance(random, 30) ? One(random, {"'{}'::text[]", "ARRAY['a,b','\"','','NULL',NULL]"})
+                                : "ARRAY['x', (" + seed + ")::text]";
+    case ColumnKind::kComposite:
+      return Chance(random, 15) ? "ROW(NULL, NULL)::public.pair"
+                                : "ROW(" + seed + ", 'a \"b\", (c)')::public.pair";
     case ColumnKind::kInet: return "('10.0.0.0'::inet + (" + seed + "))";
     case ColumnKind::kChar: return One(random, {"'ab'", "'abcdef'", "''"});
   }
@@ -124,9 +152,10 @@ std::string TableModel::Sql() const { return Quote(schema) + "." + Quote(name); 
 class Workload::Session {
  public:
   explicit Session(const std::string& conninfo)
-      : connection_(PQconnectdb(
-            (conninfo + " options='-c client_min_messages=error -c lock_timeout=1500 -c "
-                        "deadlock_timeout=100'").c_str())) {}
+      : connection_(PQconnectdb((conninfo +
+                                 " options='-c client_min_messages=error -c lock_timeout=1500 -c "
+                                 "deadlock_timeout=100'")
+                                    .c_str())) {}
   ~Session() { PQfinish(connection_); }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -153,11 +182,12 @@ Workload::Workload(std::string conninfo, uint64_t seed)
 Workload::~Workload() { Stop(); }
 
 ColumnModel Workload::MakeColumn(Random& random) {
-  static const char* const kNames[] = {"value", "Mixed Case", "select", "quo\"te", "emoji 🦆", "ümlaut",
-                                       "rowid", "semi;colon", "back\\slash", "it's"};
+  static const char* const kNames[] = {"value",       "Mixed Case", "select", "quo\"te",
+                                       "emoji 🦆",    "ümlaut",     "rowid",  "semi;colon",
+                                       "back\\slash", "it's"};
   const std::string number = N(next_name_++);
-  const std::string name = Chance(random, 40) ? kNames[Below(random, 10)] + std::string(" ") + number
-                                              : "c" + number;
+  const std::string name =
+      Chance(random, 40) ? kNames[Below(random, 10)] + std::string(" ") + number : "c" + number;
   ColumnModel column{.name = name, .kind = static_cast<ColumnKind>(Below(random, kKinds))};
   if (column.kind == ColumnKind::kVarchar) column.size = 10 + Below(random, 5);
   if (column.kind == ColumnKind::kNumeric) column.size = 10 + Below(random, 8);
@@ -173,8 +203,10 @@ TableModel Workload::MakeTable(Random& random, const std::string& name) {
   table.identity_index = !table.identity_full && Chance(random, 25);
   table.partitioned = table.key != KeyForm::kNone && !table.identity_index &&
                       !table.identity_full && Chance(random, 20);
-  if (table.key == KeyForm::kComposite) table.keys = {"k1", "K 2"};
-  else if (table.key != KeyForm::kNone) table.keys = {"id"};
+  if (table.key == KeyForm::kComposite)
+    table.keys = {"k1", "K 2"};
+  else if (table.key != KeyForm::kNone)
+    table.keys = {"id"};
   const int columns = 2 + Below(random, 6);
   for (int i = 0; i < columns; ++i) table.columns.push_back(MakeColumn(random));
   if (table.key == KeyForm::kNone) {
@@ -188,7 +220,9 @@ TableModel Workload::MakeTable(Random& random, const std::string& name) {
 
 std::string Workload::CreateSql(const TableModel& table) const {
   std::string columns;
-  const auto add = [&](const std::string& text) { columns += (columns.empty() ? "" : ", ") + text; };
+  const auto add = [&](const std::string& text) {
+    columns += (columns.empty() ? "" : ", ") + text;
+  };
   switch (table.key) {
     case KeyForm::kInt: add("id integer NOT NULL"); break;
     case KeyForm::kBigInt: add("id bigint NOT NULL"); break;
@@ -206,15 +240,18 @@ std::string Workload::CreateSql(const TableModel& table) const {
     const std::string first = Quote(table.keys[0]);
     sql += " PARTITION BY HASH (" + first + ")";
     for (int i = 0; i < 2; ++i)
-      sql += "; CREATE TABLE " + Quote(table.schema) + "." + Quote(table.name + " leaf " + N(i)) + " PARTITION OF " +
-             table.Sql() + " FOR VALUES WITH (MODULUS 2, REMAINDER " + N(i) + ")";
+      sql += "; CREATE TABLE " + Quote(table.schema) + "." + Quote(table.name + " leaf " + N(i)) +
+             " PARTITION OF " + table.Sql() + " FOR VALUES WITH (MODULUS 2, REMAINDER " + N(i) +
+             ")";
   }
   for (const ColumnModel& column : table.columns)
     if (column.kind == ColumnKind::kToast)
-      sql += "; ALTER TABLE " + table.Sql() + " ALTER " + Quote(column.name) + " SET STORAGE EXTERNAL";
+      sql +=
+          "; ALTER TABLE " + table.Sql() + " ALTER " + Quote(column.name) + " SET STORAGE EXTERNAL";
   if (table.identity_index)
-    sql += "; CREATE UNIQUE INDEX " + Quote(table.name + " key") + " ON " + table.Sql() + " (" + keys +
-           "); ALTER TABLE " + table.Sql() + " REPLICA IDENTITY USING INDEX " + Quote(table.name + " key");
+    sql += "; CREATE UNIQUE INDEX " + Quote(table.name + " key") + " ON " + table.Sql() + " (" +
+           keys + "); ALTER TABLE " + table.Sql() + " REPLICA IDENTITY USING INDEX " +
+           Quote(table.name + " key");
   if (table.identity_full) sql += "; ALTER TABLE " + table.Sql() + " REPLICA IDENTITY FULL";
   return sql;
 }
@@ -245,7 +282,8 @@ std::string InsertSql(Random& random, const TableModel& table, const std::string
   std::string values = KeyValue(table, "i");
   for (const ColumnModel& column : table.columns) {
     names += (names.empty() ? "" : ", ") + Quote(column.name);
-    values += (values.empty() ? "" : ", ") + ValueOf(random, column, table.key == KeyForm::kNone ? "i % 3" : "i");
+    values += (values.empty() ? "" : ", ") +
+              ValueOf(random, column, table.key == KeyForm::kNone ? "i % 3" : "i");
   }
   return "INSERT INTO " + table.Sql() + " (" + names + ") SELECT " + values +
          " FROM generate_series(" + from + ", " + to + ") i" +
@@ -255,7 +293,8 @@ std::string InsertSql(Random& random, const TableModel& table, const std::string
 // Some rows; `count` of them at most.
 std::string Where(Random& random, const TableModel& table, int count) {
   if (table.key == KeyForm::kNone)
-    return " WHERE ctid = ANY (ARRAY(SELECT ctid FROM " + table.Sql() + " ORDER BY random() LIMIT " + N(count) + "))";
+    return " WHERE ctid = ANY (ARRAY(SELECT ctid FROM " + table.Sql() +
+           " ORDER BY random() LIMIT " + N(count) + "))";
   if (Chance(random, 50) || count > 20)
     return " WHERE (" + KeyList(table) + ") IN (SELECT " + KeyList(table) + " FROM " + table.Sql() +
            " ORDER BY random() LIMIT " + N(count) + ")";
@@ -267,13 +306,15 @@ std::string Where(Random& random, const TableModel& table, int count) {
 std::string Workload::Prepare() {
   Session session(conninfo_);
   Random random(seed_);
-  if (!session.Do("CREATE SCHEMA \"Odd Schéma\"; CREATE TYPE public.mood AS ENUM ('sad', 'ok', 'very "
-                  "happy'); CREATE TYPE public.pair AS (a integer, b text)"))
+  if (!session.Do(
+          "CREATE SCHEMA \"Odd Schéma\"; CREATE TYPE public.mood AS ENUM ('sad', 'ok', 'very "
+          "happy'); CREATE TYPE public.pair AS (a integer, b text)"))
     return session.error();
   static const char* const kNames[] = {"plain", "Mixed \"Table\"", "emoji 🐘", "select"};
   const int count = 1 + Below(random, 3);
   for (int i = 0; i < count; ++i) {
-    TableModel table = MakeTable(random, kNames[(Below(random, 2) + 2 * i) % 4] + std::string(" ") + N(i));
+    TableModel table =
+        MakeTable(random, kNames[(Below(random, 2) + 2 * i) % 4] + std::string(" ") + N(i));
     if (!session.Do(CreateSql(table))) return session.error();
     if (!session.Do(InsertSql(random, table, "0", N(Below(random, 1500))))) return session.error();
     history_ += CreateSql(table) + ";\n";
@@ -312,25 +353,28 @@ bool Workload::Change(Session& session, Random& random, const TableModel& table)
   }
   if (what < 60) {
     const std::string name = Quote(table.columns.back().name);
-    return session.Do("UPDATE " + table.Sql() + " SET " + name + " = " + name + Where(random, table, some));
+    return session.Do("UPDATE " + table.Sql() + " SET " + name + " = " + name +
+                      Where(random, table, some));
   }
   if (what < 73 && table.key != KeyForm::kNone) {
     const std::string target = KeyValue(table, N(Below(random, 400)));
     if (Chance(random, 40)) {
       // Onto a key that is freed in the same transaction.
-      session.Do("DELETE FROM " + table.Sql() + " WHERE (" + KeyList(table) + ") = (" + target + ")");
+      session.Do("DELETE FROM " + table.Sql() + " WHERE (" + KeyList(table) + ") = (" + target +
+                 ")");
     }
     if (table.key == KeyForm::kInt && Chance(random, 15))
       return session.Do("UPDATE " + table.Sql() + " SET id = id + 5000 WHERE id BETWEEN 10 AND 60");
-    return session.Do("UPDATE " + table.Sql() + " SET (" + KeyList(table) + ") = ROW(" + target + ")" +
-                      Where(random, table, 1));
+    return session.Do("UPDATE " + table.Sql() + " SET (" + KeyList(table) + ") = ROW(" + target +
+                      ")" + Where(random, table, 1));
   }
   if (what < 85) return session.Do("DELETE FROM " + table.Sql() + Where(random, table, some));
   if (what < 92) {
     const int key = Below(random, 300);
-    return session.Do("DELETE FROM " + table.Sql() + (table.key == KeyForm::kNone
-                          ? Where(random, table, 1)
-                          : " WHERE (" + KeyList(table) + ") = (" + KeyValue(table, N(key)) + ")")) &&
+    return session.Do("DELETE FROM " + table.Sql() +
+                      (table.key == KeyForm::kNone ? Where(random, table, 1)
+                                                   : " WHERE (" + KeyList(table) + ") = (" +
+                                                         KeyValue(table, N(key)) + ")")) &&
            session.Do(InsertSql(random, table, N(key), N(key)));
   }
   if (what < 94) return session.Do("TRUNCATE " + table.Sql());
@@ -370,7 +414,8 @@ bool Workload::SchemaChange(Session& session, Random& random) {
     }
     case 2: {
       ColumnModel column = MakeColumn(random);
-      sql = alter + "ADD " + Quote(column.name) + " " + TypeOf(column) + " DEFAULT " + ValueOf(random, column);
+      sql = alter + "ADD " + Quote(column.name) + " " + TypeOf(column) + " DEFAULT " +
+            ValueOf(random, column);
       table.columns.push_back(column);
       break;
     }
@@ -448,15 +493,18 @@ bool Workload::SchemaChange(Session& session, Random& random) {
 void Workload::Work(uint64_t seed) {
   Session session(conninfo_);
   Random random(seed);
-  auto next_schema_change = std::chrono::steady_clock::now() + std::chrono::milliseconds(500 + Below(random, 3000));
+  auto next_schema_change =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(500 + Below(random, 3000));
   while (!stop_) {
     if (ddl_ && std::chrono::steady_clock::now() > next_schema_change) {
       SchemaChange(session, random);
-      next_schema_change = std::chrono::steady_clock::now() + std::chrono::milliseconds(300 + Below(random, 3000));
+      next_schema_change =
+          std::chrono::steady_clock::now() + std::chrono::milliseconds(300 + Below(random, 3000));
     }
     Transaction(session, random);
     ++transactions_;
-    if (Chance(random, 30)) std::this_thread::sleep_for(std::chrono::milliseconds(Below(random, 40)));
+    if (Chance(random, 30))
+      std::this_thread::sleep_for(std::chrono::milliseconds(Below(random, 40)));
   }
 }
 

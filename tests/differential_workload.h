@@ -13,9 +13,32 @@ namespace etl {
 
 /// What a column holds; each kind has its SQL type and its values.
 enum class ColumnKind {
-  kBool, kInt2, kInt4, kInt8, kFloat4, kFloat8, kNumeric, kBareNumeric, kText, kVarchar, kToast,
-  kBytea, kUuid, kJson, kJsonb, kDate, kTimestamp, kTimestamptz, kTime, kInterval, kEnum,
-  kIntArray, kTextArray, kComposite, kInet, kChar,
+  kBool,
+  kInt2,
+  kInt4,
+  kInt8,
+  kFloat4,
+  kFloat8,
+  kNumeric,
+  kBareNumeric,
+  kText,
+  kVarchar,
+  kToast,
+  kBytea,
+  kUuid,
+  kJson,
+  kJsonb,
+  kDate,
+  kTimestamp,
+  kTimestamptz,
+  kTime,
+  kInterval,
+  kEnum,
+  kIntArray,
+  kTextArray,
+  kComposite,
+  kInet,
+  kChar,
 };
 
 struct ColumnModel {
@@ -33,14 +56,14 @@ struct TableModel {
   bool identity_full = false;
   bool identity_index = false;  ///< no primary key, a unique index instead
   bool partitioned = false;
-  std::vector<std::string> keys;  ///< names of the key columns
+  std::vector<std::string> keys;     ///< names of the key columns
   std::vector<ColumnModel> columns;  ///< besides the key
-  std::string Sql() const;  ///< schema and name, quoted
+  std::string Sql() const;           ///< schema and name, quoted
 };
 
 /// A random schema, and random transactions on it from several connections at once. Everything is
-/// drawn from the seed, but connections run at their own speed: a seed gives the same kind of trouble
-/// again, not the same order.
+/// drawn from the seed, but connections run at their own speed: a seed gives the same kind of
+/// trouble again, not the same order.
 class Workload {
  public:
   Workload(std::string conninfo, uint64_t seed);

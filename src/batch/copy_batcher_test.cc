@@ -13,7 +13,7 @@ TableSchemaPtr Schema() {
   auto schema = std::make_shared<TableSchema>();
   schema->schema = "public";
   schema->name = "t";
-  const auto add = [&](std::string name, ColumnType type, bool excluded) {
+  const auto add = [&](const std::string& name, ColumnType type, bool excluded) {
     WireColumn wire;
     wire.name = name;
     wire.type = std::make_shared<ColumnType>(std::move(type));

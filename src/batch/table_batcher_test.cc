@@ -16,7 +16,7 @@ std::shared_ptr<TableSchema> Orders(Identity identity = Identity::kKey, bool ful
   schema->name = "orders";
   schema->identity = identity;
   schema->full_images = full_images;
-  const auto add = [&](std::string name, ColumnType type, bool excluded) {
+  const auto add = [&](const std::string& name, ColumnType type, bool excluded) {
     WireColumn wire;
     wire.attnum = static_cast<int16_t>(schema->wire.size() + 1);
     wire.name = name;

@@ -35,9 +35,8 @@ constexpr const char* kVersion1[] = {
 };
 
 std::optional<RequestKind> ParseRequestKind(std::string_view name) {
-  for (RequestKind kind :
-       {RequestKind::kStart, RequestKind::kPause, RequestKind::kResync, RequestKind::kDrop,
-        RequestKind::kVerify, RequestKind::kSync}) {
+  for (RequestKind kind : {RequestKind::kStart, RequestKind::kPause, RequestKind::kResync,
+                           RequestKind::kDrop, RequestKind::kVerify, RequestKind::kSync}) {
     if (name == RequestKindName(kind)) return kind;
   }
   return std::nullopt;

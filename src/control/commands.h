@@ -45,8 +45,8 @@ struct VerifyOptions {
 };
 struct VerifiedTable {
   std::string name;
-  std::optional<bool> equal;          ///< none: there is nothing to compare it with
-  int64_t source_rows = -1;           ///< -1: not counted
+  std::optional<bool> equal;  ///< none: there is nothing to compare it with
+  int64_t source_rows = -1;   ///< -1: not counted
   int64_t destination_rows = -1;
   std::vector<std::string> keys;  ///< differing keys, as text; the first ones
   std::string note;               ///< columns that differ, or why the table was not compared

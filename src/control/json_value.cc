@@ -12,9 +12,9 @@ namespace {
 
 Status Malformed(const ColumnType& type, CellResult result) {
   const bool data = IsUnrepresentable(result);
-  return MakeError(data ? ErrorKind::kData : ErrorKind::kInternal, data ? "ETL-D140" : "ETL-P310",
-                   fmt::format("a value of type {} cannot be read: {}", type.name,
-                               ReasonOf(result)));
+  return MakeError(
+      data ? ErrorKind::kData : ErrorKind::kInternal, data ? "ETL-D140" : "ETL-P310",
+      fmt::format("a value of type {} cannot be read: {}", type.name, ReasonOf(result)));
 }
 
 // NaN and the infinities are no JSON numbers.

@@ -63,7 +63,8 @@ class CellBytes {
       }
       case arrow::Type::DOUBLE: {
         const double value = static_cast<const arrow::DoubleArray&>(array).Value(row);
-        Raw(std::isnan(value) ? uint64_t{0x7ff8000000000000} : std::bit_cast<uint64_t>(value + 0.0));
+        Raw(std::isnan(value) ? uint64_t{0x7ff8000000000000}
+                              : std::bit_cast<uint64_t>(value + 0.0));
         return Status::OK();
       }
       case arrow::Type::INTERVAL_MONTH_DAY_NANO: {

@@ -168,13 +168,12 @@ class Service {
   bool Verify(const std::string& name, Running& running, const Request& request) {
     if (running.verification == nullptr) {
       Note(name, "request", "verify");
-      running.verification =
-          std::make_unique<Verification>(request.id, VerifyWork{.config = config_,
-                                                                .table = request.table,
-                                                                .supervisor =
-                                                                    running.supervisor.get(),
-                                                                .resources = &resources_,
-                                                                .clock = &context_.clock});
+      running.verification = std::make_unique<Verification>(
+          request.id, VerifyWork{.config = config_,
+                                 .table = request.table,
+                                 .supervisor = running.supervisor.get(),
+                                 .resources = &resources_,
+                                 .clock = &context_.clock});
     }
     if (running.verification->id() != request.id) return false;
     if (!running.verification->done()) return true;
@@ -211,9 +210,10 @@ class Service {
     if (!status.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(status)}});
     dropped_.insert(name);
     running.lock.reset();
-    LogInfo("pipeline was dropped; it is begun anew at the next start unless it is taken out of "
-            "the configuration",
-            {{"pipeline", name}});
+    LogInfo(
+        "pipeline was dropped; it is begun anew at the next start unless it is taken out of "
+        "the configuration",
+        {{"pipeline", name}});
     return "";
   }
 

@@ -132,14 +132,14 @@ Status RunOrAwait(ControlContext& context, Syncing& sync, ProcessResources& reso
 
 Status StoppedElsewhere(const std::string& name, const PipelineStatus& status) {
   const bool paused = status.phase == PipelinePhase::kPaused;
-  return MakeError(ErrorKind::kNegative,
-                   {.code = "ETL-S131",
-                    .what = "pipeline " + name + (paused ? " was paused" : " stopped") +
-                            " in the process that runs it",
-                    .why = status.error,
-                    .safe = "what is stored stays as it is",
-                    .remedy = (paused ? "" : "mend the cause, then ") +
-                              ("etl-stream pipeline start " + name)});
+  return MakeError(
+      ErrorKind::kNegative,
+      {.code = "ETL-S131",
+       .what = "pipeline " + name + (paused ? " was paused" : " stopped") +
+               " in the process that runs it",
+       .why = status.error,
+       .safe = "what is stored stays as it is",
+       .remedy = (paused ? "" : "mend the cause, then ") + ("etl-stream pipeline start " + name)});
 }
 
 Status NoProgress(const std::string& name, const PipelineStatus& status) {
@@ -176,7 +176,8 @@ Result<bool> LookElsewhere(ControlContext& context, Syncing& sync, ProcessResour
   const bool halted = fresh && request.done && Halted(*seen);
   if (!halted) awaited.stopped_since = kNever;
   if (halted && awaited.stopped_since == kNever) awaited.stopped_since = now;
-  if (halted && now - awaited.stopped_since >= kStartTime) return StoppedElsewhere(sync.name, *seen);
+  if (halted && now - awaited.stopped_since >= kStartTime)
+    return StoppedElsewhere(sync.name, *seen);
   int64_t rows = 0;
   if (fresh) {
     for (const TableStatus& table : seen->tables) rows += table.rows;

@@ -53,8 +53,8 @@ class Tap {
       ETL_ASSIGN_OR_RETURN(const Secret key, definition_.hash_key.Resolve());
       hash_key_ = std::string(key.Reveal());
     }
-    ETL_ASSIGN_OR_RETURN(
-        catalog_, PgConnection::Connect(source_, PgConnection::Mode::kNormal, In(kAskTime)));
+    ETL_ASSIGN_OR_RETURN(catalog_,
+                         PgConnection::Connect(source_, PgConnection::Mode::kNormal, In(kAskTime)));
     ETL_RETURN_IF_ERROR(CheckPublication());
     ETL_RETURN_IF_ERROR(LoadFacts());
     StreamOptions options;
@@ -70,15 +70,15 @@ class Tap {
   Instant In(Duration time) const { return context_.clock.Now() + time; }
 
   Status CheckPublication() {
-    ETL_ASSIGN_OR_RETURN(
-        const PgResult found,
-        catalog_->Query("SELECT pubname FROM pg_publication", In(kAskTime)));
+    ETL_ASSIGN_OR_RETURN(const PgResult found,
+                         catalog_->Query("SELECT pubname FROM pg_publication", In(kAskTime)));
     for (int row = 0; row < found.rows(); ++row) {
       if (found.Text(row, 0) == definition_.publication) return Status::OK();
     }
-    return MakeError(ErrorKind::kSchema, "ETL-S120",
-                     fmt::format("tap: there is no publication \"{}\" yet", definition_.publication),
-                     "etl-stream sync " + definition_.name);
+    return MakeError(
+        ErrorKind::kSchema, "ETL-S120",
+        fmt::format("tap: there is no publication \"{}\" yet", definition_.publication),
+        "etl-stream sync " + definition_.name);
   }
 
   Status LoadFacts() {
@@ -93,11 +93,10 @@ class Tap {
       if (facts.id != relation.table) continue;
       const bool same = std::all_of(
           relation.columns.begin(), relation.columns.end(), [&](const RelationColumn& column) {
-            return std::any_of(facts.columns.begin(), facts.columns.end(),
-                               [&](const AttributeFacts& attribute) {
-                                 return attribute.name == column.name &&
-                                        attribute.type_oid == column.type_oid;
-                               });
+            return std::any_of(
+                facts.columns.begin(), facts.columns.end(), [&](const AttributeFacts& attribute) {
+                  return attribute.name == column.name && attribute.type_oid == column.type_oid;
+                });
           });
       return same ? &facts : nullptr;
     }

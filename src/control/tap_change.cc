@@ -52,8 +52,8 @@ std::vector<std::string> KeyOf(const DecodedMessage& relation, const TableFacts*
 Result<std::unique_ptr<TapTable>> TapTable::Make(const DecodedMessage& relation,
                                                  const TableFacts* facts, const Options& options) {
   std::unique_ptr<TapTable> table(new TapTable());
-  table->name_ = fmt::format("{}.{}", relation.schema.empty() ? "pg_catalog" : relation.schema,
-                             relation.name);
+  table->name_ =
+      fmt::format("{}.{}", relation.schema.empty() ? "pg_catalog" : relation.schema, relation.name);
   const std::vector<std::string> key = KeyOf(relation, facts);
   for (const RelationColumn& from : relation.columns) {
     Column& column = table->columns_.emplace_back();
@@ -143,8 +143,8 @@ Result<std::string> TapTable::Line(char op, uint64_t ordinal, std::span<const Ce
   AppendJsonString(name_, &table);
   return fmt::format(
       R"({{"table":{},"op":"{}","position":"{}","commit_ts":"{}","xid":{},"key":{},"old":{},"new":{},"unchanged":[{}]}})",
-      table, op, FormatPosition({commit_, ordinal}), FormatUtc(commit_time_), xid_, key, old,
-      fresh, unchanged);
+      table, op, FormatPosition({commit_, ordinal}), FormatUtc(commit_time_), xid_, key, old, fresh,
+      unchanged);
 }
 
 Result<std::vector<std::string>> TapTable::Changes(const DecodedMessage& message,
@@ -179,8 +179,8 @@ Result<std::vector<std::string>> TapTable::Changes(const DecodedMessage& message
       if (row[i].kind == 'u' && known && HasValue(message.old_cells[i]))
         row[i] = message.old_cells[i];
     }
-    const bool moves = kind != 0 && (HasKey() ? KeyChanges(message.old_cells, message.cells)
-                                              : kind == 'O');
+    const bool moves =
+        kind != 0 && (HasKey() ? KeyChanges(message.old_cells, message.cells) : kind == 'O');
     if (moves) {
       ETL_RETURN_IF_ERROR(add(Line('d', ordinal, message.old_cells, kind, message.old_cells, {})));
       ETL_RETURN_IF_ERROR(add(Line('i', ordinal + 1, row, 0, {}, row)));

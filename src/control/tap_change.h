@@ -46,9 +46,8 @@ class TapTable {
   Status AppendValue(Column& column, std::string_view text, std::string* out);
   bool KeyChanges(std::span<const Cell> old_row, std::span<const Cell> row) const;
   bool HasKey() const;
-  Result<std::string> Line(char op, uint64_t ordinal, std::span<const Cell> key_row,
-                           char old_kind, std::span<const Cell> old_row,
-                           std::span<const Cell> row);
+  Result<std::string> Line(char op, uint64_t ordinal, std::span<const Cell> key_row, char old_kind,
+                           std::span<const Cell> old_row, std::span<const Cell> row);
 
   std::string name_;
   std::vector<Column> columns_;

@@ -23,12 +23,10 @@ class TapChange : public testing::Test {
     facts_.schema = "public";
     facts_.name = "t";
     facts_.key = {1};
-    facts_.columns = {{.attnum = 1, .name = "id", .type_oid = 23, .type = Type(TypeKind::kInt4)},
-                      {.attnum = 2, .name = "note", .type_oid = 25, .type = Type(TypeKind::kText)},
-                      {.attnum = 3,
-                       .name = "secret",
-                       .type_oid = 25,
-                       .type = Type(TypeKind::kText)}};
+    facts_.columns = {
+        {.attnum = 1, .name = "id", .type_oid = 23, .type = Type(TypeKind::kInt4)},
+        {.attnum = 2, .name = "note", .type_oid = 25, .type = Type(TypeKind::kText)},
+        {.attnum = 3, .name = "secret", .type_oid = 25, .type = Type(TypeKind::kText)}};
     relation_.type = MessageType::kRelation;
     relation_.schema = "public";
     relation_.name = "t";
@@ -88,8 +86,8 @@ TEST_F(TapChange, UnsentValuesAreNamedAndLeftOut) {
 }
 
 TEST_F(TapChange, UnsentValuesAreTakenFromAFullOldRow) {
-  const auto lines = Changes(Update('O', {Text("1"), Text("long"), Text("w")},
-                                    {Text("1"), kUnsent, Text("x")}));
+  const auto lines =
+      Changes(Update('O', {Text("1"), Text("long"), Text("w")}, {Text("1"), kUnsent, Text("x")}));
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_EQ(lines[0]["unchanged"], Json::array());
   EXPECT_EQ(lines[0]["new"]["note"], "long");
@@ -141,8 +139,8 @@ TEST_F(TapChange, WithoutAKeyAFullUpdateIsADeleteAndAnInsert) {
   keyless_ = true;
   relation_.replica_identity = 'f';
   for (RelationColumn& column : relation_.columns) column.key = true;
-  const auto lines = Changes(Update('O', {Text("1"), Text("a"), Text("w")},
-                                    {Text("1"), Text("b"), Text("x")}));
+  const auto lines =
+      Changes(Update('O', {Text("1"), Text("a"), Text("w")}, {Text("1"), Text("b"), Text("x")}));
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0]["key"], nullptr);
   EXPECT_EQ(lines[0]["old"]["note"], "a");
@@ -151,9 +149,9 @@ TEST_F(TapChange, WithoutAKeyAFullUpdateIsADeleteAndAnInsert) {
 TEST_F(TapChange, RulesForColumnsHoldInEveryPart) {
   // HMAC-SHA-256 of "x" under "k", by `printf x | openssl dgst -sha256 -hmac k`.
   const std::string hashed = "c38edc8815c8489f64738978f44008f8596345545f0baa68ef6fcf5c53e57189";
-  const auto lines = Changes(
-      Update('O', {Text("1"), Text("old"), Text("x")}, {Text("1"), Text("new"), Text("x")}),
-      {.rules = {.exclude = {"note"}, .hash = {"secret"}}, .hash_key = "k"});
+  const auto lines =
+      Changes(Update('O', {Text("1"), Text("old"), Text("x")}, {Text("1"), Text("new"), Text("x")}),
+              {.rules = {.exclude = {"note"}, .hash = {"secret"}}, .hash_key = "k"});
   ASSERT_EQ(lines.size(), 1u);
   for (const char* part : {"old", "new"}) {
     EXPECT_FALSE(lines[0][part].contains("note")) << part;

@@ -168,9 +168,8 @@ class Verifier {
   }
 
   Result<VerifyReport> Run() {
-    ETL_ASSIGN_OR_RETURN(
-        const Lsn target,
-        ReadSyncTarget(source_, work_.clock->Now() + std::chrono::seconds(30)));
+    ETL_ASSIGN_OR_RETURN(const Lsn target,
+                         ReadSyncTarget(source_, work_.clock->Now() + std::chrono::seconds(30)));
     work_.supervisor->SetTarget(target);
     ETL_RETURN_IF_ERROR(WaitFor(kNever, [&] { return Reached(target); }));
     Status status;
@@ -252,9 +251,8 @@ class Verifier {
 
   Result<TablesAnswer> LoadCatalog() {
     const Instant deadline = work_.clock->Now() + std::chrono::seconds(30);
-    ETL_ASSIGN_OR_RETURN(
-        const std::unique_ptr<PgConnection> connection,
-        PgConnection::Connect(source_, PgConnection::Mode::kNormal, deadline));
+    ETL_ASSIGN_OR_RETURN(const std::unique_ptr<PgConnection> connection,
+                         PgConnection::Connect(source_, PgConnection::Mode::kNormal, deadline));
     return LoadTables(*connection, definition_.publication, deadline);
   }
 
@@ -337,9 +335,8 @@ class Verifier {
   Status WaitForBoard(const std::function<bool(const ReaderBoard&)>& done) {
     const Instant deadline = work_.clock->Now() + kStandStill;
     while (true) {
-      ETL_ASSIGN_OR_RETURN(const bool seen, Command([done](Pipeline& pipeline) {
-                             return done(pipeline.board());
-                           }));
+      ETL_ASSIGN_OR_RETURN(const bool seen,
+                           Command([done](Pipeline& pipeline) { return done(pipeline.board()); }));
       if (seen) return Status::OK();
       bool waited = false;
       ETL_RETURN_IF_ERROR(WaitFor(deadline, [&] { return std::exchange(waited, true); }));

@@ -36,8 +36,8 @@ Result<VerifyReport> ReportAppend(ControlContext& context, const VerifyOptions& 
   for (const TableFacts& facts : found.tables) {
     if (!definition.tables.Selects(facts.schema, facts.name)) continue;
     if (!options.table.empty() && facts.QualifiedName() != options.table) continue;
-    report.tables.push_back({.name = facts.QualifiedName(),
-                             .note = "not compared: the pipeline is in append mode"});
+    report.tables.push_back(
+        {.name = facts.QualifiedName(), .note = "not compared: the pipeline is in append mode"});
   }
   if (report.tables.empty() && !options.table.empty())
     return NoSuchTable(options.pipeline, options.table);
@@ -49,19 +49,18 @@ Result<VerifyReport> VerifyAlone(ControlContext& context, const VerifyOptions& o
   ProcessResources resources(*context.config);
   ETL_ASSIGN_OR_RETURN(PipelineSpec spec,
                        MakePipelineSpec(*context.config, options.pipeline, &resources));
-  Supervisor supervisor(std::move(spec),
-                        RetryOptions{.max_delay = definition.retry_max_delay,
-                                     .give_up = definition.retry_give_up},
-                        resources.budget(), context.clock);
+  Supervisor supervisor(
+      std::move(spec),
+      RetryOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
+      resources.budget(), context.clock);
   supervisor.Start();
-  Result<VerifyReport> report =
-      VerifyRunning({.config = context.config,
-                     .table = options.table,
-                     .supervisor = &supervisor,
-                     .resources = &resources,
-                     .clock = &context.clock,
-                     .stop = &context.interrupt.stop_flag(),
-                     .on_status = context.on_status});
+  Result<VerifyReport> report = VerifyRunning({.config = context.config,
+                                               .table = options.table,
+                                               .supervisor = &supervisor,
+                                               .resources = &resources,
+                                               .clock = &context.clock,
+                                               .stop = &context.interrupt.stop_flag(),
+                                               .on_status = context.on_status});
   supervisor.Stop(context.clock.Now() + context.config->limits.shutdown);
   return report;
 }

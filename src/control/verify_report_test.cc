@@ -44,12 +44,9 @@ TEST(VerifyReport, VerdictsSurviveTheWayThroughTheCatalog) {
   const Result<VerifyReport> back = VerdictFromJson(json);
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(VerifyReportToJson(*back), json);
-  const Status error =
-      MakeError(ErrorKind::kLost, {.code = "ETL-S201",
-                                   .what = "what \n",
-                                   .why = "why",
-                                   .safe = "safe",
-                                   .remedy = "remedy"});
+  const Status error = MakeError(
+      ErrorKind::kLost,
+      {.code = "ETL-S201", .what = "what \n", .why = "why", .safe = "safe", .remedy = "remedy"});
   const Status told = VerdictFromJson(VerdictToJson(error)).status();
   EXPECT_EQ(KindOf(told), ErrorKind::kLost);
   EXPECT_EQ(ErrorLine(told), ErrorLine(error));

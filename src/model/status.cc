@@ -23,20 +23,22 @@ std::string_view PipelinePhaseName(PipelinePhase phase) {
 }
 
 std::string StatusToJson(const PipelineStatus& status) {
-  Json json{{"name", status.name},
-            {"phase", PipelinePhaseName(status.phase)},
-            {"position", status.position.valid() ? Json(FormatLsn(status.position)) : Json(nullptr)},
-            {"source_position", status.source_position.valid() ? Json(FormatLsn(status.source_position)) : Json(nullptr)},
-            {"lag_bytes", status.lag_bytes},
-            {"lag_seconds", status.lag_seconds ? Json(*status.lag_seconds) : Json(nullptr)},
-            {"error", NullIfEmpty(status.error)},
-            {"tables", Json::array()},
-            {"changes", status.changes},
-            {"retained_bytes", status.retained_bytes < 0 ? Json(nullptr) : Json(status.retained_bytes)},
-            {"latency_p50_us", status.latency_p50_us < 0 ? Json(nullptr) : Json(status.latency_p50_us)},
-            {"latency_p99_us", status.latency_p99_us < 0 ? Json(nullptr) : Json(status.latency_p99_us)},
-            {"at", FormatUtc(status.at)},
-            {"at_us", status.at}};
+  Json json{
+      {"name", status.name},
+      {"phase", PipelinePhaseName(status.phase)},
+      {"position", status.position.valid() ? Json(FormatLsn(status.position)) : Json(nullptr)},
+      {"source_position",
+       status.source_position.valid() ? Json(FormatLsn(status.source_position)) : Json(nullptr)},
+      {"lag_bytes", status.lag_bytes},
+      {"lag_seconds", status.lag_seconds ? Json(*status.lag_seconds) : Json(nullptr)},
+      {"error", NullIfEmpty(status.error)},
+      {"tables", Json::array()},
+      {"changes", status.changes},
+      {"retained_bytes", status.retained_bytes < 0 ? Json(nullptr) : Json(status.retained_bytes)},
+      {"latency_p50_us", status.latency_p50_us < 0 ? Json(nullptr) : Json(status.latency_p50_us)},
+      {"latency_p99_us", status.latency_p99_us < 0 ? Json(nullptr) : Json(status.latency_p99_us)},
+      {"at", FormatUtc(status.at)},
+      {"at_us", status.at}};
   for (const TableStatus& table : status.tables) {
     json["tables"].push_back(Json{{"name", table.name},
                                   {"phase", TablePhaseName(table.phase)},
@@ -53,19 +55,26 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
     const Json json = Json::parse(text);
     PipelineStatus status;
     status.name = json.at("name");
-    for (PipelinePhase phase : {PipelinePhase::kCopying, PipelinePhase::kRunning, PipelinePhase::kRetrying,
-                                PipelinePhase::kPaused, PipelinePhase::kStopped}) {
+    for (PipelinePhase phase :
+         {PipelinePhase::kCopying, PipelinePhase::kRunning, PipelinePhase::kRetrying,
+          PipelinePhase::kPaused, PipelinePhase::kStopped}) {
       if (json.at("phase") == PipelinePhaseName(phase)) status.phase = phase;
     }
     const auto lsn = [&](const char* key) {
-      return json.at(key).is_null() ? Lsn{} : ParseLsn(json.at(key).get<std::string>()).value_or(Lsn{});
+      return json.at(key).is_null() ? Lsn{}
+                                    : ParseLsn(json.at(key).get<std::string>()).value_or(Lsn{});
     };
-    const auto number = [&](const char* key) { return json.at(key).is_null() ? int64_t{-1} : json.at(key).get<int64_t>(); };
-    const auto words = [](const Json& value) { return value.is_null() ? std::string() : value.get<std::string>(); };
+    const auto number = [&](const char* key) {
+      return json.at(key).is_null() ? int64_t{-1} : json.at(key).get<int64_t>();
+    };
+    const auto words = [](const Json& value) {
+      return value.is_null() ? std::string() : value.get<std::string>();
+    };
     status.position = lsn("position");
     status.source_position = lsn("source_position");
     status.lag_bytes = json.at("lag_bytes");
-    if (!json.at("lag_seconds").is_null()) status.lag_seconds = json.at("lag_seconds").get<double>();
+    if (!json.at("lag_seconds").is_null())
+      status.lag_seconds = json.at("lag_seconds").get<double>();
     status.error = words(json.at("error"));
     status.changes = json.at("changes");
     status.retained_bytes = number("retained_bytes");
@@ -75,7 +84,8 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
     for (const Json& entry : json.at("tables")) {
       TableStatus table;
       table.name = entry.at("name");
-      for (TablePhase phase : {TablePhase::kWaiting, TablePhase::kCopying, TablePhase::kLive, TablePhase::kStopped}) {
+      for (TablePhase phase :
+           {TablePhase::kWaiting, TablePhase::kCopying, TablePhase::kLive, TablePhase::kStopped}) {
         if (entry.at("phase") == TablePhaseName(phase)) table.phase = phase;
       }
       table.rows = entry.at("rows");
@@ -86,7 +96,8 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
     }
     return status;
   } catch (const Json::exception& error) {
-    return MakeError(ErrorKind::kInternal, "ETL-R103", std::string("stored status cannot be read: ") + error.what());
+    return MakeError(ErrorKind::kInternal, "ETL-R103",
+                     std::string("stored status cannot be read: ") + error.what());
   }
 }
 

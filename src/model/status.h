@@ -16,10 +16,10 @@ namespace etl {
 struct TableStatus {
   std::string name;  ///< schema.table
   TablePhase phase = TablePhase::kWaiting;
-  int64_t rows = 0;     ///< rows copied so far, or stored at the last fold
+  int64_t rows = 0;        ///< rows copied so far, or stored at the last fold
   int64_t rows_total = 0;  ///< estimate, while copying
-  int64_t changes = 0;  ///< changes handed to the destination since the pipeline started
-  std::string error;    ///< why it is stopped, or what its copy waits for
+  int64_t changes = 0;     ///< changes handed to the destination since the pipeline started
+  std::string error;       ///< why it is stopped, or what its copy waits for
 };
 
 enum class PipelinePhase : uint8_t { kCopying, kRunning, kRetrying, kPaused, kStopped };
@@ -39,7 +39,7 @@ struct PipelineStatus {
   int64_t retained_bytes = -1;  ///< WAL the slot holds back; -1: unknown
   int64_t latency_p50_us = -1;  ///< commit received → stored at the destination; -1: no sample
   int64_t latency_p99_us = -1;
-  UnixMicros at = 0;            ///< when this was seen
+  UnixMicros at = 0;  ///< when this was seen
 };
 
 /// The contract's JSON of one pipeline, one line.

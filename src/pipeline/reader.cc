@@ -426,8 +426,7 @@ Instant Reader::NextDeadline(Instant now) const {
                                now + std::chrono::milliseconds(1)));
   }
   if (durable_ > reported_) by = std::min(by, now + std::chrono::milliseconds(10));
-  const bool busy = target_ > durable_ || !found_.empty() ||
-                    !AllSettled() || hold_at_.valid();
+  const bool busy = target_ > durable_ || !found_.empty() || !AllSettled() || hold_at_.valid();
   if (busy) by = std::min(by, now + std::chrono::milliseconds(20));
   return std::max(by, now + std::chrono::microseconds(1));
 }

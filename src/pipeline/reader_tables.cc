@@ -139,8 +139,9 @@ Status Reader::ActOnTables() {
   for (TableId id : tables_.ids()) {
     TableRuntime& table = tables_.at(id);
     if (present.contains(id.oid) || table.phase == TablePhase::kStopped) continue;
-    ETL_RETURN_IF_ERROR(StopTable(
-        id, table, std::string(kLeft), "it left the publication or was dropped; the copy stays as it is"));
+    ETL_RETURN_IF_ERROR(
+        StopTable(id, table, std::string(kLeft),
+                  "it left the publication or was dropped; the copy stays as it is"));
   }
   for (const std::string& resync : std::exchange(resyncs_, {})) {
     for (TableId id : tables_.ids()) {
@@ -186,8 +187,8 @@ Status Reader::ActOnTable(const TableFacts& facts) {
   if (table->fingerprint_known) {
     const std::string reason = ReasonToCopyAgain(table->fingerprint, now);
     if (!reason.empty()) {
-      // Rows changed without messages: the target is wrong by now, so it stays frozen until the swap
-      // (C10).
+      // Rows changed without messages: the target is wrong by now, so it stays frozen until the
+      // swap (C10).
       WantCopy(*table, reason, false);
       return BeginTable(facts);
     }
@@ -219,8 +220,8 @@ void Reader::WantCopy(TableRuntime& table, std::string reason, bool keep_target)
   poll_wanted_ = true;
 }
 
-// From here on its rows are not followed, until the next copy begins. The destination is told in the
-// same transaction: after a crash the gap must be known.
+// From here on its rows are not followed, until the next copy begins. The destination is told in
+// the same transaction: after a crash the gap must be known.
 Status Reader::AbandonTable(TableId id, TableRuntime& table, std::string reason) {
   WantCopy(table, reason, false);
   table.copy.reset();

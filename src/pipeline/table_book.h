@@ -29,8 +29,9 @@ struct TableRuntime {
   // Stream.
   bool relation_seen = false;  ///< a Relation message came in this session
   std::string relation;        ///< the last one
-  bool relation_fits = true;   ///< it shows the columns of `schema`; else another one must come first
-  bool ignore_rows = true;     ///< waiting, stopped, or a new copy begins at the next boundary
+  bool relation_fits =
+      true;                 ///< it shows the columns of `schema`; else another one must come first
+  bool ignore_rows = true;  ///< waiting, stopped, or a new copy begins at the next boundary
   std::unique_ptr<TableBatcher> batcher;
   uint64_t begun_transaction = 0;  ///< serial of the transaction the batcher was last told of
   bool dirty = false;              ///< the batcher holds rows of the open segment
@@ -43,10 +44,10 @@ struct TableRuntime {
   bool append_started = false;
   // The catalog must be looked at after the barrier: what the copy began with may be older than
   // transactions below its start.
-  int looks_needed = 0;  ///< answers still to come until that one
-  bool looked = false;   ///< it came, and showed the table as the copy knows it
+  int looks_needed = 0;    ///< answers still to come until that one
+  bool looked = false;     ///< it came, and showed the table as the copy knows it
   bool plan_open = false;  ///< its CopyPlan stands in the open segment, not yet handed over
-  std::string note;  ///< what it waits for, or why it stopped
+  std::string note;        ///< what it waits for, or why it stopped
   std::string stop_code;
   int64_t rows = 0;
 

@@ -84,9 +84,9 @@ Status RaiseSenderTimeout(PgConnection& connection, Instant deadline) {
 /// one. Waits for the transactions that write at that moment.
 Status CreateTemporarySlot(PgConnection& connection, const StreamOptions& options,
                            Instant deadline) {
-  const std::string sql = fmt::format(
-      "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT",
-      QuoteIdentifier(options.slot));
+  const std::string sql =
+      fmt::format("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT",
+                  QuoteIdentifier(options.slot));
   const Result<PgResult> created = connection.Query(sql, deadline);
   if (!created.ok()) return WithContext(created.status(), "create a temporary slot");
   return Status::OK();

@@ -140,7 +140,8 @@ bool ModelDestination::Ready(Instant now) const {
 
 Status ModelDestination::Accept(Delivery delivery) {
   ETL_CHECK(queue_.size() < 2);
-  if (const auto* segment = std::get_if<Segment>(&delivery); segment != nullptr && segment->complete)
+  if (const auto* segment = std::get_if<Segment>(&delivery);
+      segment != nullptr && segment->complete)
     early_ = segment->end;
   queue_.push_back(std::move(delivery));
   return Status::OK();
@@ -344,9 +345,8 @@ Status ModelDestination::ApplyPart(const CopyStart& start) {
   if (checkpoint.schema != nullptr && start.generation <= checkpoint.generation)
     Violation("a copy begins with a generation that was used before");
   const bool maintained =
-      table.has_target &&
-      (checkpoint.phase == TablePhase::kLive ||
-       (checkpoint.phase == TablePhase::kCopying && checkpoint.keep_target));
+      table.has_target && (checkpoint.phase == TablePhase::kLive ||
+                           (checkpoint.phase == TablePhase::kCopying && checkpoint.keep_target));
   if (start.keep_target && !maintained)
     Violation(fmt::format("{} (oid {}): a copy keeps a target that is not live",
                           start.schema->QualifiedName(), start.schema->id.oid));
@@ -404,9 +404,9 @@ Status ModelDestination::ApplyChunk(const ChunkRows& chunk, Progress* progress) 
     return Status::OK();
   }
   if (piece_open_) Violation("rows of a chunk inside a destination transaction of the stream");
-  const auto planned = std::any_of(
-      table->checkpoint.chunks.begin(), table->checkpoint.chunks.end(),
-      [&](const Chunk& candidate) { return candidate.number == chunk.chunk; });
+  const auto planned =
+      std::any_of(table->checkpoint.chunks.begin(), table->checkpoint.chunks.end(),
+                  [&](const Chunk& candidate) { return candidate.number == chunk.chunk; });
   if (!planned) Violation("rows of a chunk that is not in the stored plan");
   std::vector<Row>& rows = open_chunks_[{chunk.table.oid, chunk.chunk}];
   if (chunk.rows != nullptr) {
@@ -448,7 +448,8 @@ void ModelDestination::Fold(const FoldRequest& request, Progress* progress) {
     return;
   }
   if (piece_open_) Violation("a fold inside a destination transaction of the stream");
-  if (!table->checkpoint.planned || table->checkpoint.done.size() != table->checkpoint.chunks.size())
+  if (!table->checkpoint.planned ||
+      table->checkpoint.done.size() != table->checkpoint.chunks.size())
     Violation("a fold before every chunk is stored");
   for (const TableCheckpoint::DoneChunk& done : table->checkpoint.done) {
     if (done.high > working_.checkpoint.position)
@@ -518,12 +519,12 @@ FoldResult ModelDestination::FoldByKey(DestinationTable& table) {
       case Op::kUpdate: learn(); break;
       case Op::kDelete:
         moved = state;
-        state = State{.broken = true, .exists = false, .broken_at = change.commit,
-                      .broken_by = change.xid};
+        state = State{
+            .broken = true, .exists = false, .broken_at = change.commit, .broken_by = change.xid};
         break;
       default:
-        state = State{.broken = true, .exists = true, .broken_at = change.commit,
-                      .broken_by = change.xid};
+        state = State{
+            .broken = true, .exists = true, .broken_at = change.commit, .broken_by = change.xid};
         if (change.op == Op::kMove) state.known = moved.known;
         learn();
         break;
@@ -560,9 +561,8 @@ FoldResult ModelDestination::FoldByKey(DestinationTable& table) {
         continue;
       }
       const auto settled = table.settled.find(key);
-      if (settled != table.settled.end() &&
-          (state.broken_at < settled->second.read_after ||
-           mutant_ == Mutant::kIgnoreSettledBreaks)) {
+      if (settled != table.settled.end() && (state.broken_at < settled->second.read_after ||
+                                             mutant_ == Mutant::kIgnoreSettledBreaks)) {
         state.known[column.attnum] = settled->second.row.at(column.attnum);
         continue;
       }

@@ -194,9 +194,9 @@ void ModelPostgres::Commit(Txn& txn, bool flush, bool visible) {
   }
   committed_.push_back(active_.at(txn.xid));
   if (flush) Flush();
-  Say(fmt::format("commit xid {} at {} end {} ({} changes){}{}", txn.xid,
-                  FormatLsn(txn.commit_lsn), FormatLsn(txn.end_lsn), txn.changes.size(),
-                  flush ? " flushed" : "", visible ? "" : ", not visible yet"));
+  Say(fmt::format("commit xid {} at {} end {} ({} changes){}{}", txn.xid, FormatLsn(txn.commit_lsn),
+                  FormatLsn(txn.end_lsn), txn.changes.size(), flush ? " flushed" : "",
+                  visible ? "" : ", not visible yet"));
   if (trace) {
     std::string text;
     for (const WireChange& change : txn.changes) {
@@ -306,9 +306,7 @@ void ModelPostgres::Calm() {
   Flush();
 }
 
-void ModelPostgres::ForeignWal() {
-  insert_ += 8 * (1 + random_.Below(100));
-}
+void ModelPostgres::ForeignWal() { insert_ += 8 * (1 + random_.Below(100)); }
 
 void ModelPostgres::EmitMessage(bool transactional) {
   auto txn = std::make_shared<Txn>();
@@ -344,8 +342,7 @@ Value ModelPostgres::RandomValue(const ModelColumn& column, bool key) {
     default: break;
   }
   const uint64_t serial = next_text_++;
-  if (column.toastable && !random_.OneIn(4))
-    return fmt::format("out of line value {:06}", serial);
+  if (column.toastable && !random_.OneIn(4)) return fmt::format("out of line value {:06}", serial);
   if (random_.OneIn(8)) return fmt::format("a\tb\\{}\n\r.", serial);
   if (random_.OneIn(8)) return std::string();
   return fmt::format("v{}", serial);
@@ -426,10 +423,9 @@ void ModelPostgres::Insert(Txn& txn, uint32_t oid) {
     txn.changes.push_back(std::move(change));
   }
   Heap* heap = &tables_.at(oid).heaps.at(state->file_node);
-  txn.undo.push_back({[heap, tuple] {
-                        std::erase_if(*heap, [&](const Tuple& t) { return &t == tuple; });
-                      },
-                      before});
+  txn.undo.push_back(
+      {[heap, tuple] { std::erase_if(*heap, [&](const Tuple& t) { return &t == tuple; }); },
+       before});
 }
 
 void ModelPostgres::Update(Txn& txn, uint32_t oid) {
@@ -449,8 +445,8 @@ void ModelPostgres::Update(Txn& txn, uint32_t oid) {
   Update(txn, oid, old, std::move(row), touched);
 }
 
-// A row takes the key of another one that is deleted just before; nothing else of it changes, so its
-// value out of line is not sent.
+// A row takes the key of another one that is deleted just before; nothing else of it changes, so
+// its value out of line is not sent.
 void ModelPostgres::TakeOver(Txn& txn, uint32_t oid) {
   const ModelTableStatePtr state = NewestState(oid);
   Tuple* gone = PickRow(txn, oid);
@@ -632,8 +628,8 @@ void ModelPostgres::SchemaAction(Txn& txn) {
   }
   const size_t index = plain.empty() ? 0 : plain[random_.Below(plain.size())];
   const auto add = [&](std::string name, uint32_t type) -> ModelColumn& {
-    ModelColumn column = Column_(state.next_attnum++, std::move(name), type,
-                                 type == kTextOid && random_.OneIn(2));
+    ModelColumn column =
+        Column_(state.next_attnum++, std::move(name), type, type == kTextOid && random_.OneIn(2));
     column.row_xmin = txn.xid;
     state.columns.push_back(column);
     return state.columns.back();
@@ -642,7 +638,10 @@ void ModelPostgres::SchemaAction(Txn& txn) {
   const uint64_t dice = random_.Below(13);
   const char* what = "";
   switch (dice) {
-    case 0: what = "add column"; add(fresh_name(), kTextOid); break;
+    case 0:
+      what = "add column";
+      add(fresh_name(), kTextOid);
+      break;
     case 1: {
       what = "add column with default";
       ModelColumn& column = add(fresh_name(), random_.OneIn(2) ? kInt4Oid : kTextOid);
@@ -653,9 +652,8 @@ void ModelPostgres::SchemaAction(Txn& txn) {
     case 2: {
       what = "add column with volatile default";
       const std::string name = fresh_name();
-      NewHeap(txn, oid, state, true, [&](Row& row) {
-        row[state.next_attnum] = std::to_string(random_.Below(1000));
-      });
+      NewHeap(txn, oid, state, true,
+              [&](Row& row) { row[state.next_attnum] = std::to_string(random_.Below(1000)); });
       add(name, kInt4Oid);
       break;
     }
@@ -715,8 +713,14 @@ void ModelPostgres::SchemaAction(Txn& txn) {
       state.columns[index].row_xmin = txn.xid;
       break;
     }
-    case 9: what = "rename table"; state.name = fmt::format("t{}", next_text_++); break;
-    case 10: what = "vacuum full"; NewHeap(txn, oid, state, true, {}); break;
+    case 9:
+      what = "rename table";
+      state.name = fmt::format("t{}", next_text_++);
+      break;
+    case 10:
+      what = "vacuum full";
+      NewHeap(txn, oid, state, true, {});
+      break;
     case 11: what = "analyze"; break;
     default: {
       if (!random_.OneIn(3)) return;

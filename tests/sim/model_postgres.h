@@ -186,10 +186,8 @@ class ModelPostgres {
   void NewHeap(Txn& txn, uint32_t oid, ModelTableState& state, bool keep_rows,
                const std::function<void(Row&)>& change);
   Tuple* PickRow(const Txn& txn, uint32_t oid);
-  bool KeyIsFree(const Txn& txn, uint32_t oid, const ModelTableState& state,
-                 const Row& row) const;
-  Tuple* AddTuple(Txn& txn, uint32_t oid, const ModelTableState& state, Row values,
-                  uint32_t near);
+  bool KeyIsFree(const Txn& txn, uint32_t oid, const ModelTableState& state, const Row& row) const;
+  Tuple* AddTuple(Txn& txn, uint32_t oid, const ModelTableState& state, Row values, uint32_t near);
   Row FullRow(const ModelTableState& state, const Row& stored) const;
   Value RandomValue(const ModelColumn& column, bool key);
   void Vacuum(uint32_t oid);

@@ -191,9 +191,7 @@ void ModelWalStream::Decode() {
         out.U8('T').U32(static_cast<uint32_t>(change.truncated.size())).U8(0);
         for (const auto& [oid, state] : change.truncated) out.U32(oid);
         break;
-      default:
-        out.U8('M').U8(1).U64(txn->commit_lsn.value).Text("etl").U32(0);
-        break;
+      default: out.U8('M').U8(1).U64(txn->commit_lsn.value).Text("etl").U32(0); break;
     }
     Push(out.Take(), txn->commit_lsn);
   }
@@ -245,11 +243,11 @@ Status ModelWalStream::SendStatus(Lsn received, Lsn flushed, bool request_reply)
 // The system catalog.
 
 void ModelCatalog::Ask(CatalogQuery query) {
-  Question question{.query = std::move(query), .at = source_->clock->Now() + source_->Delay(),
-                    .answer = {}};
+  Question question{
+      .query = std::move(query), .at = source_->clock->Now() + source_->Delay(), .answer = {}};
   if (!questions_.empty()) question.at = std::max(question.at, questions_.back().at);
   if (source_->trace) {
-    constexpr const char* kNames[] = {"tables", "lock holders", "chunk plan", "running xids",
+    constexpr const char* kNames[] = {"tables",  "lock holders", "chunk plan", "running xids",
                                       "publish", "emit message", "positions"};
     source_->trace(fmt::format("asked for {}", kNames[question.query.index()]));
   }
@@ -282,10 +280,10 @@ CatalogAnswer ModelCatalog::Answer(const CatalogQuery& query) {
   if (const auto* locks = std::get_if<LockHoldersQuery>(&query)) {
     LockHoldersAnswer answer;
     for (const auto& [xid, txn] : postgres.active()) {
-      const bool holds = std::any_of(
-          locks->tables.begin(), locks->tables.end(),
-          [&](TableId id) { return txn->write_locks.contains(id.oid); });
-      if (holds) answer.holders.push_back({.id = fmt::format("t{}", xid), .description = "a client"});
+      const bool holds = std::any_of(locks->tables.begin(), locks->tables.end(),
+                                     [&](TableId id) { return txn->write_locks.contains(id.oid); });
+      if (holds)
+        answer.holders.push_back({.id = fmt::format("t{}", xid), .description = "a client"});
     }
     return answer;
   }
@@ -331,8 +329,7 @@ Status ModelChunkReader::Begin(const ReadSpec& spec) {
   ETL_CHECK(!spec_);
   if (source_->trace) {
     source_->trace(fmt::format("reads chunk {} of {}{}{}", spec.chunk.number,
-                               spec.schema->QualifiedName(),
-                               spec.under_slot ? " under a slot" : "",
+                               spec.schema->QualifiedName(), spec.under_slot ? " under a slot" : "",
                                spec.keys != nullptr ? " by key" : ""));
   }
   spec_ = spec;

@@ -68,7 +68,7 @@ class ModelWalStream : public WalStream {
   SimSource* const source_;
   Lsn start_;
   size_t next_txn_ = 0;
-  Lsn position_;       ///< end of the last record decoded
+  Lsn position_;  ///< end of the last record decoded
   Lsn last_keepalive_;
   std::deque<std::string> frames_;
   std::string current_;

@@ -78,7 +78,8 @@ struct Simulation::Life {
     }
     reader = std::make_unique<Reader>(options, checkpoint, &stream, &catalog, std::move(channels),
                                       &budget, &board, sim->clock_);
-    writer = std::make_unique<Writer>(destination.get(), &deliveries, &replies, nullptr, sim->clock_);
+    writer =
+        std::make_unique<Writer>(destination.get(), &deliveries, &replies, nullptr, sim->clock_);
   }
 
   struct CopierParts {
@@ -148,8 +149,8 @@ Simulation::Simulation(const SimulationOptions& options)
 void Simulation::Say(const std::string& text) {
   if (options_.trace) {
     options_.trace(fmt::format(
-        "{:10.3f} {}", std::chrono::duration<double>(clock_.Now().time_since_epoch()).count() - 1000,
-        text));
+        "{:10.3f} {}",
+        std::chrono::duration<double>(clock_.Now().time_since_epoch()).count() - 1000, text));
   }
 }
 
@@ -246,7 +247,8 @@ bool Simulation::Round() {
   return whole && !worked;
 }
 
-// Moves the clock to the next moment at which a stage wants to be called or the world has something.
+// Moves the clock to the next moment at which a stage wants to be called or the world has
+// something.
 void Simulation::Wait() {
   Instant next = *std::min_element(by_.begin(), by_.end());
   // What is at hand already and not taken waits for something else.

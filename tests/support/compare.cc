@@ -11,8 +11,8 @@
 
 #include <duckdb.h>
 #include <libpq-fe.h>
-#include <nlohmann/json.hpp>
 #include <unistd.h>
+#include <nlohmann/json.hpp>
 
 namespace etl {
 namespace {
@@ -75,8 +75,7 @@ class Source {
 class FileCopy {
  public:
   explicit FileCopy(const std::string& path) {
-    std::string pattern =
-        (std::filesystem::temp_directory_path() / "etl-compare-XXXXXX").string();
+    std::string pattern = (std::filesystem::temp_directory_path() / "etl-compare-XXXXXX").string();
     if (mkdtemp(pattern.data()) == nullptr) return;
     folder_ = pattern;
     std::error_code ignored;
@@ -245,8 +244,8 @@ std::string CompareTable(Source& source, FileCopy& copy, const std::string& sche
   std::vector<Form> forms;
   for (const auto& column : *columns) {
     here.push_back(*column[0]);
-    const Expressions each = ExpressionsFor(*column[0], *column[1], (*column[2])[0],
-                                            (*column[3])[0]);
+    const Expressions each =
+        ExpressionsFor(*column[0], *column[1], (*column[2])[0], (*column[3])[0]);
     source_list += (source_list.empty() ? "" : ", ") + each.source;
     copy_list += (copy_list.empty() ? "" : ", ") + each.copy;
     forms.push_back(each.form);

@@ -40,11 +40,15 @@ class E2eTest : public testing::Test {
   }
   void TearDown() override {
     if (server_ == nullptr || !server_->running()) return;
-    (void)server_->Exec("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE "
-                        "slot_name = '" + slot_ + "' AND active");
+    (void)server_->Exec(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE "
+        "slot_name = '" +
+        slot_ + "' AND active");
     Eventually([&] {
-      return server_->Value("SELECT count(*) FROM pg_replication_slots WHERE active AND "
-                            "slot_name = '" + slot_ + "'") == "0";
+      return server_->Value(
+                 "SELECT count(*) FROM pg_replication_slots WHERE active AND "
+                 "slot_name = '" +
+                 slot_ + "'") == "0";
     });
     (void)server_->Exec("SELECT pg_drop_replication_slot('" + slot_ + "')");
     (void)server_->Exec("DROP DATABASE " + database_ + " WITH (FORCE)");

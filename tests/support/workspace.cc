@@ -148,8 +148,8 @@ void Workspace::Write(const Config& config) const {
 
 void Workspace::RemoveCopy() const {
   std::error_code ignored;
-  for (const char* name : {"copy.duckdb", "copy.duckdb.wal", "catalog.db", "catalog.db-wal",
-                           "catalog.db-shm"}) {
+  for (const char* name :
+       {"copy.duckdb", "copy.duckdb.wal", "catalog.db", "catalog.db-wal", "catalog.db-shm"}) {
     std::filesystem::remove(path(name), ignored);
   }
 }
@@ -174,8 +174,7 @@ Running Workspace::Start(const std::vector<std::string>& words,
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
   std::vector<char*> envp;
-  for (const std::string& variable : variables)
-    envp.push_back(const_cast<char*>(variable.c_str()));
+  for (const std::string& variable : variables) envp.push_back(const_cast<char*>(variable.c_str()));
   envp.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t pid = fork();

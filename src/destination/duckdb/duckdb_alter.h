@@ -19,9 +19,10 @@ struct AlterOptions {
 Status AlterTable(DuckDbConnection& connection, const DuckDbTable& table, const TableSchema& from,
                   const TableSchema& to, const FillValues& fill, AlterOptions options);
 
-/// Renames a table, or copies it: into another schema (DuckDB cannot move one), or because it was `changed` in this
-/// transaction. DuckDB writes a DELETE to its log under the table's last name, before the rename: replayed after a crash, the
-/// file could not be opened any more. A rename first and changes after it are fine.
+/// Renames a table, or copies it: into another schema (DuckDB cannot move one), or because it was
+/// `changed` in this transaction. DuckDB writes a DELETE to its log under the table's last name,
+/// before the rename: replayed after a crash, the file could not be opened any more. A rename first
+/// and changes after it are fine.
 Status MoveTable(DuckDbConnection& connection, const DuckDbTable& from, const DuckDbTable& to,
                  bool changed = false);
 

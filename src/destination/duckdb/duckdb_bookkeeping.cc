@@ -47,7 +47,8 @@ Status DuckDbBookkeeping::Prepare(DuckDbConnection& connection) {
                 "CREATE TABLE _etl.tables(pipeline VARCHAR, oid UINTEGER, generation UINTEGER, "
                 "phase VARCHAR, from_lsn UBIGINT, keep_target BOOLEAN, planned BOOLEAN, "
                 "\"schema\" VARCHAR, has_target BOOLEAN, target_schema VARCHAR, target_name "
-                "VARCHAR, stop_code VARCHAR, stop_reason VARCHAR, \"rows\" BIGINT, fingerprint VARCHAR);"
+                "VARCHAR, stop_code VARCHAR, stop_reason VARCHAR, \"rows\" BIGINT, fingerprint "
+                "VARCHAR);"
                 "CREATE TABLE _etl.chunks(pipeline VARCHAR, oid UINTEGER, generation UINTEGER, "
                 "number UINTEGER, leaf UINTEGER, leaf_schema VARCHAR, leaf_name VARCHAR, "
                 "file_node UINTEGER, first_block UINTEGER, end_block UINTEGER, rows_estimate "
@@ -95,11 +96,12 @@ Result<std::map<uint32_t, DuckDbTableState>> DuckDbBookkeeping::LoadTables(
   const std::string mine = " WHERE pipeline = " + QuoteLiteral(pipeline_);
   ETL_ASSIGN_OR_RETURN(
       auto rows,
-      connection.Rows("SELECT oid::VARCHAR, generation::VARCHAR, phase, from_lsn::VARCHAR, "
-                      "keep_target::VARCHAR, planned::VARCHAR, \"schema\", has_target::VARCHAR, "
-                      "target_schema, target_name, stop_code, stop_reason, \"rows\"::VARCHAR, fingerprint FROM "
-                      "_etl.tables" +
-                      mine));
+      connection.Rows(
+          "SELECT oid::VARCHAR, generation::VARCHAR, phase, from_lsn::VARCHAR, "
+          "keep_target::VARCHAR, planned::VARCHAR, \"schema\", has_target::VARCHAR, "
+          "target_schema, target_name, stop_code, stop_reason, \"rows\"::VARCHAR, fingerprint FROM "
+          "_etl.tables" +
+          mine));
   for (const TextRow& row : rows) {
     DuckDbTableState& table = tables[Parse<uint32_t>(row[0])];
     TableCheckpoint& checkpoint = table.checkpoint;
@@ -179,16 +181,17 @@ Status DuckDbBookkeeping::SaveTable(DuckDbConnection& connection,
   // Rows of done chunks are counted from their own records.
   const int64_t rows = checkpoint.phase == TablePhase::kCopying ? 0 : checkpoint.rows;
   return connection
-      .Execute(fmt::format(
-          "DELETE FROM _etl.tables WHERE {};"
-          "INSERT INTO _etl.tables VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
-          Where(checkpoint.schema->id), QuoteLiteral(pipeline_), checkpoint.schema->id.oid,
-          checkpoint.generation, QuoteLiteral(TablePhaseName(checkpoint.phase)),
-          checkpoint.from.value, checkpoint.keep_target, checkpoint.planned,
-          QuoteLiteral(SchemaToJson(*checkpoint.schema)), table.has_target,
-          QuoteLiteral(table.target_schema), QuoteLiteral(table.target_name),
-          QuoteLiteral(checkpoint.stop_code), QuoteLiteral(checkpoint.stop_reason), rows,
-          QuoteLiteral(checkpoint.fingerprint)))
+      .Execute(fmt::format("DELETE FROM _etl.tables WHERE {};"
+                           "INSERT INTO _etl.tables VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, "
+                           "{}, {}, {}, {}, {}, {})",
+                           Where(checkpoint.schema->id), QuoteLiteral(pipeline_),
+                           checkpoint.schema->id.oid, checkpoint.generation,
+                           QuoteLiteral(TablePhaseName(checkpoint.phase)), checkpoint.from.value,
+                           checkpoint.keep_target, checkpoint.planned,
+                           QuoteLiteral(SchemaToJson(*checkpoint.schema)), table.has_target,
+                           QuoteLiteral(table.target_schema), QuoteLiteral(table.target_name),
+                           QuoteLiteral(checkpoint.stop_code), QuoteLiteral(checkpoint.stop_reason),
+                           rows, QuoteLiteral(checkpoint.fingerprint)))
       .status();
 }
 

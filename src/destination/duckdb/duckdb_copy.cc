@@ -161,12 +161,13 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
   FoldOutcome outcome;
   Progress found;
   if (options_.mode == Mode::kMirror) {
-    // The shadow takes the target's name first and is changed afterwards: a rename after a DELETE in one transaction leaves a
-    // log that DuckDB cannot replay (MoveTable).
+    // The shadow takes the target's name first and is changed afterwards: a rename after a DELETE
+    // in one transaction leaves a log that DuckDB cannot replay (MoveTable).
     const DuckDbTable pending = books_.Pending(*connection_, *table);
     ETL_ASSIGN_OR_RETURN(const bool taken, TakePlace(*table, &found));
     if (!taken) return CommitFold(request, std::move(result), std::move(found), progress);
-    FoldTables tables{.shadow = books_.Target(*connection_, *table), .pending = pending, .settled = {}};
+    FoldTables tables{
+        .shadow = books_.Target(*connection_, *table), .pending = pending, .settled = {}};
     const DuckDbTable settled = books_.Settled(*connection_, *table);
     ETL_ASSIGN_OR_RETURN(
         const int64_t has_settled,
@@ -216,7 +217,8 @@ Status DuckDbDestination::MoveShadow(TableState& table) {
   return Status::OK();
 }
 
-// Puts the shadow in the target's place. False: the name is not to be had, and the table was set aside.
+// Puts the shadow in the target's place. False: the name is not to be had, and the table was set
+// aside.
 Result<bool> DuckDbDestination::TakePlace(TableState& table, Progress* progress) {
   const TableSchema& schema = *table.checkpoint.schema;
   ETL_ASSIGN_OR_RETURN(const auto refused, WhyRefused(schema));

@@ -302,9 +302,9 @@ Status DuckDbDestination::CheckpointIfNeeded() {
 Status DuckDbDestination::CountRows() {
   for (auto& [oid, table] : tables_) {
     if (options_.mode != Mode::kMirror || table.checkpoint.phase != TablePhase::kLive) continue;
-    ETL_ASSIGN_OR_RETURN(table.checkpoint.rows,
-                         connection_->Number("SELECT count(*) FROM " +
-                                             books_.Target(*connection_, table).Sql()));
+    ETL_ASSIGN_OR_RETURN(
+        table.checkpoint.rows,
+        connection_->Number("SELECT count(*) FROM " + books_.Target(*connection_, table).Sql()));
   }
   return Status::OK();
 }

@@ -128,7 +128,8 @@ class DuckDbDestination : public Destination {
 
   std::optional<Delivery> delivery_;
   std::deque<FoldRequest> folds_;  // Asked for while a segment was incomplete.
-  /// Rows deleted from each table since the last CHECKPOINT: every vector that they touch holds memory until the next.
+  /// Rows deleted from each table since the last CHECKPOINT: every vector that they touch holds
+  /// memory until the next.
   std::map<uint32_t, int64_t> deleted_;
   bool started_ = false;
   bool failed_ = false;

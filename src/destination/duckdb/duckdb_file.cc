@@ -82,8 +82,8 @@ Status DuckDbFile::OpenLocked() {
   auto prepare = [&]() -> Status {
     ETL_ASSIGN_OR_RETURN(auto connection, DuckDbConnection::Open(database_));
     ETL_RETURN_IF_ERROR(connection->Execute("CHECKPOINT").status());
-    // Each checkpoint compresses the last, unfinished group of rows again: at DuckDB's own 16 MB that
-    // is after every second batch.
+    // Each checkpoint compresses the last, unfinished group of rows again: at DuckDB's own 16 MB
+    // that is after every second batch.
     ETL_RETURN_IF_ERROR(connection->Execute("SET wal_autocheckpoint = '64MB'").status());
     return connection
         ->Execute("SET memory_limit = '" + std::to_string(options_.memory_bytes) + "B'")

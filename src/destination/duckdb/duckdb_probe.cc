@@ -26,7 +26,10 @@ ProbeFinding ProbePath(const fs::path& path) {
   }
   if (access(directory.c_str(), W_OK | X_OK) != 0 ||
       (fs::exists(path, error) && access(path.c_str(), R_OK | W_OK) != 0)) {
-    return {Severity::kFail, "D20", path.string() + " is not writable for this user", {},
+    return {Severity::kFail,
+            "D20",
+            path.string() + " is not writable for this user",
+            {},
             "make the directory and the file writable, or run as their owner"};
   }
   return {Severity::kOk, "D20", path.string() + " is writable", {}, {}};
@@ -38,10 +41,11 @@ ProbeFinding ProbeSpace(const fs::path& path) {
   if (directory.empty()) directory = ".";
   const fs::space_info space = fs::space(directory, error);
   if (error) return {Severity::kWarn, "D21", "free space is not known", error.message(), {}};
-  const std::string free = fmt::format("{:.1f} GiB free", static_cast<double>(space.available) /
-                                                              static_cast<double>(1 << 30));
+  const std::string free = fmt::format(
+      "{:.1f} GiB free", static_cast<double>(space.available) / static_cast<double>(1 << 30));
   if (space.available < kLittleSpace)
-    return {Severity::kWarn, "D21", free + " beside the file", {}, "free space, or use another disk"};
+    return {
+        Severity::kWarn, "D21", free + " beside the file", {}, "free space, or use another disk"};
   return {Severity::kOk, "D21", free + " beside the file", {}, {}};
 }
 
@@ -54,8 +58,7 @@ void ProbeNames(const DuckDbProbe& probe, std::vector<ProbeFinding>* findings) {
     const std::string name = table->QualifiedName();
     if (FoldName(table->schema) == "_etl")
       fail(name + ": the schema _etl is the engine's own", "leave the table out");
-    if (table->columns.empty())
-      fail(name + " has no columns", "leave the table out");
+    if (table->columns.empty()) fail(name + " has no columns", "leave the table out");
     const auto [other, first] = seen.emplace(FoldName(name), name);
     if (!first && other->second != name)
       fail(other->second + " and " + name + " differ only in case", "leave one of them out");
@@ -97,12 +100,17 @@ Status ProbeTargets(const DuckDbProbe& probe, DuckDbConnection& connection,
     if (!there) continue;
     const auto owner = owners.find(name);
     if (owner == owners.end()) {
-      findings->push_back({Severity::kFail, "D23",
-                           table->QualifiedName() + " is in the file, and the engine did not make it",
-                           {}, "rename or drop it, or use another file"});
+      findings->push_back(
+          {Severity::kFail,
+           "D23",
+           table->QualifiedName() + " is in the file, and the engine did not make it",
+           {},
+           "rename or drop it, or use another file"});
     } else if (owner->second != probe.pipeline) {
-      findings->push_back({Severity::kFail, "D23",
-                           table->QualifiedName() + " belongs to pipeline " + owner->second, {},
+      findings->push_back({Severity::kFail,
+                           "D23",
+                           table->QualifiedName() + " belongs to pipeline " + owner->second,
+                           {},
                            "use another file, or leave the table out of one of the two"});
     }
   }

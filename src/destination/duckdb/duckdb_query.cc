@@ -25,9 +25,8 @@ struct Statement {
 /// The name of a type, nested ones too, as `DESCRIBE` gives it.
 Result<std::vector<DuckDbQueryColumn>> Describe(DuckDbConnection& connection,
                                                 const std::string& sql) {
-  ETL_ASSIGN_OR_RETURN(auto rows,
-                       connection.Rows("SELECT column_name, column_type FROM (DESCRIBE " + sql +
-                                       "\n)"));
+  ETL_ASSIGN_OR_RETURN(
+      auto rows, connection.Rows("SELECT column_name, column_type FROM (DESCRIBE " + sql + "\n)"));
   std::vector<DuckDbQueryColumn> columns;
   for (const TextRow& row : rows) columns.push_back({row[0].value_or(""), row[1].value_or("")});
   return columns;

@@ -22,10 +22,12 @@ struct DuckDbQuery {
   std::function<Status(const std::vector<std::optional<std::string>>&)> on_row;
 };
 
-/// Opens the file read-only and runs one statement. ETL-D131 (kBusy) while another process has the file open.
+/// Opens the file read-only and runs one statement. ETL-D131 (kBusy) while another process has the
+/// file open.
 Status RunDuckDbQuery(const DuckDbQuery& query);
 
-/// A row as a JSON object: numbers and booleans as such where JSON can hold them, JSON columns as they are, the rest as text.
+/// A row as a JSON object: numbers and booleans as such where JSON can hold them, JSON columns as
+/// they are, the rest as text.
 std::string DuckDbRowToJson(const std::vector<DuckDbQueryColumn>& columns,
                             const std::vector<std::optional<std::string>>& row);
 

@@ -37,16 +37,17 @@ TableSchemaPtr Named(const std::string& name, const std::vector<std::string>& co
   schema->schema = "public";
   schema->name = name;
   for (const std::string& column : columns) {
-    schema->columns.push_back({static_cast<int16_t>(schema->columns.size() + 1), column,
-                               ModelType(TypeKind::kText)});
+    schema->columns.push_back(
+        {static_cast<int16_t>(schema->columns.size() + 1), column, ModelType(TypeKind::kText)});
   }
   return schema;
 }
 
 TEST(DuckDbQuery, RowsComeAsTextAndAsJson) {
   TemporaryFile temporary;
-  Make(temporary.path(), "CREATE TABLE t AS SELECT 1 AS a, 'it''s' AS b, NULL AS c, 1.50 AS d, "
-                         "'{\"x\": 1}'::JSON AS j, 'nan'::DOUBLE AS n, true AS y, 2 AS \"A b\"");
+  Make(temporary.path(),
+       "CREATE TABLE t AS SELECT 1 AS a, 'it''s' AS b, NULL AS c, 1.50 AS d, "
+       "'{\"x\": 1}'::JSON AS j, 'nan'::DOUBLE AS n, true AS y, 2 AS \"A b\"");
   std::vector<DuckDbQueryColumn> columns;
   std::vector<std::string> json;
   const Status status = RunDuckDbQuery({.path = temporary.path(),
@@ -120,7 +121,8 @@ TEST(DuckDbQuery, AFileThatAnotherProcessHoldsIsBusyAndSaysWho) {
        }});
   EXPECT_EQ(KindOf(status), ErrorKind::kBusy);
   EXPECT_EQ(PartsOf(status).code, "ETL-D131");
-  EXPECT_NE(PartsOf(status).why.find(std::to_string(child)), std::string::npos) << PartsOf(status).why;
+  EXPECT_NE(PartsOf(status).why.find(std::to_string(child)), std::string::npos)
+      << PartsOf(status).why;
   const auto findings = ProbeDuckDb({.file = {.path = temporary.path()}, .pipeline = "p"});
   EXPECT_TRUE(Has(findings, "D20", ProbeFinding::Severity::kFail, "another process"));
   ASSERT_EQ(write(over[1], &byte, 1), 1);

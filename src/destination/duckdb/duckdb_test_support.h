@@ -8,14 +8,14 @@
 
 namespace etl {
 
-/// A file in a directory of its own, gone with the object. In memory where there is such a place: the tests do not depend on
-/// a disk, and every COMMIT waits for one.
+/// A file in a directory of its own, gone with the object. In memory where there is such a place:
+/// the tests do not depend on a disk, and every COMMIT waits for one.
 class TemporaryFile {
  public:
   TemporaryFile() {
     const std::filesystem::path memory = "/dev/shm";
-    const auto place = access(memory.c_str(), W_OK) == 0 ? memory
-                                                         : std::filesystem::temp_directory_path();
+    const auto place =
+        access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path();
     std::string pattern = (place / "etl-duckdb-XXXXXX").string();
     directory_ = mkdtemp(pattern.data());
   }

@@ -44,8 +44,10 @@ std::shared_ptr<arrow::Array> Uuids() {
   arrow::FixedSizeBinaryBuilder builder(arrow::fixed_size_binary(16));
   EXPECT_TRUE(builder.Append(std::string(16, '\xff')).ok());
   EXPECT_TRUE(builder.Append(std::string(16, '\0')).ok());
-  EXPECT_TRUE(builder.Append(std::string("\x7f\x80\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b"
-                                         "\x0c\x0d\x0e")).ok());
+  EXPECT_TRUE(builder
+                  .Append(std::string("\x7f\x80\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b"
+                                      "\x0c\x0d\x0e"))
+                  .ok());
   return *builder.Finish();
 }
 
@@ -113,8 +115,7 @@ std::vector<TypeCase> Cases() {
       "[0,86399999999,86400000000]", R"(["12:00:00+05:30"])",
       "[[1200,-31,9223372036854775000],[-2147483648,2147483647,-9223372036854775000],[0,0,1000]]",
       "[[],[1,null,2],[null]]", "[[[true,null],[]],[]]", R"([["{}",null],[]])",
-      R"([[true,["x",null]],[null,[]],[false,null]])",
-      R"([[["1.001",0],[null,null]],[]])"};
+      R"([[true,["x",null]],[null,[]],[false,null]])", R"([[["1.001",0],[null,null]],[]])"};
   EXPECT_EQ(cases.size(), texts.size());
   for (size_t i = 0; i < cases.size(); ++i) {
     if (cases[i].values == nullptr) cases[i].values = Json(cases[i].type, texts[i]);
@@ -143,8 +144,7 @@ TEST(DuckDbTypes, EveryTypeIsStoredAsTheContractSaysAndComesBackTheSame) {
   const std::vector<TypeCase> cases = Cases();
   for (const TypeCase& one : cases) {
     const std::string name = "column " + std::to_string(schema->columns.size());
-    schema->columns.push_back(
-        {static_cast<int16_t>(schema->columns.size() + 1), name, one.type});
+    schema->columns.push_back({static_cast<int16_t>(schema->columns.size() + 1), name, one.type});
     columns.push_back(Repeated(one.values, kRows));
   }
   // The file keeps no order of rows: they are numbered.
@@ -178,7 +178,8 @@ TEST(DuckDbTypes, EveryTypeIsStoredAsTheContractSaysAndComesBackTheSame) {
     ASSERT_TRUE(types.ok()) << ErrorLine(types.status());
     for (size_t i = 0; i < cases.size(); ++i)
       EXPECT_EQ((*types)[i][0].value(), cases[i].duckdb_type) << i;
-    const auto stored = connection.QueryBatch("SELECT * FROM t ORDER BY number", schema->ArrowSchema());
+    const auto stored =
+        connection.QueryBatch("SELECT * FROM t ORDER BY number", schema->ArrowSchema());
     ASSERT_TRUE(stored.ok()) << ErrorLine(stored.status());
     for (int c = 0; c < rows->num_columns(); ++c) {
       EXPECT_TRUE((*stored)->column(c)->Validate().ok()) << c;
@@ -195,7 +196,8 @@ TEST(DuckDbTypes, InfinityIsInfinity) {
   auto lease = *DuckDbFile::Acquire(file);
   auto connection = *DuckDbConnection::Open(lease->database());
   TableSchema schema;
-  schema.columns = {{1, "d", ModelType(TypeKind::kDate)}, {2, "t", ModelType(TypeKind::kTimestamp)}};
+  schema.columns = {{1, "d", ModelType(TypeKind::kDate)},
+                    {2, "t", ModelType(TypeKind::kTimestamp)}};
   ASSERT_TRUE(connection->Execute("CREATE TABLE t(" + ColumnDefinitions(schema) + ")").ok());
   ASSERT_TRUE(connection
                   ->Append(connection->Table("main", "t"),
