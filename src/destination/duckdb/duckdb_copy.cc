@@ -157,9 +157,24 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
   if (table->checkpoint.phase != TablePhase::kCopying) return Status::OK();
   DropOpenChunks(request.table);
   ETL_RETURN_IF_ERROR(connection_->Begin());
+  Remember(request.table);
   FoldOutcome outcome;
+  std::optional<std::string> refused;
   if (options_.mode == Mode::kMirror) {
-    FoldTables tables{.shadow = books_.Shadow(*connection_, *table),
+    ETL_ASSIGN_OR_RETURN(refused, WhyRefused(*table->checkpoint.schema));
+  }
+  if (options_.mode == Mode::kMirror && !refused.has_value()) {
+    // The shadow takes its place before its rows change: DuckDB 1.5 logs a change under the name
+    // that the table has at the commit, and cannot replay its log where the change comes before
+    // the rename.
+    if (table->has_target) {
+      ETL_RETURN_IF_ERROR(
+          connection_->Execute("DROP TABLE IF EXISTS " + books_.Target(*connection_, *table).Sql())
+              .status());
+      table->has_target = false;
+    }
+    ETL_RETURN_IF_ERROR(MoveShadow(*table));
+    FoldTables tables{.shadow = books_.Target(*connection_, *table),
                       .pending = books_.Pending(*connection_, *table),
                       .settled = {}};
     const DuckDbTable settled = books_.Settled(*connection_, *table);
@@ -183,9 +198,14 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
     progress->folds.push_back(std::move(result));
     return Status::OK();
   }
-  Remember(request.table);
   Progress found;
-  ETL_RETURN_IF_ERROR(FinishFold(*table, &result, &found));
+  if (refused.has_value()) {
+    const TableSchema& schema = *table->checkpoint.schema;
+    ETL_RETURN_IF_ERROR(
+        ApplyStop({schema.id, "ETL-D120", schema.QualifiedName() + ": " + *refused}, &found));
+  } else {
+    ETL_RETURN_IF_ERROR(FinishFold(*table, &result));
+  }
   ETL_FAILPOINT("duckdb.fold.before_commit");
   ETL_RETURN_IF_ERROR(connection_->Commit());
   ETL_FAILPOINT("duckdb.fold.after_commit");
@@ -208,20 +228,8 @@ Status DuckDbDestination::MoveShadow(TableState& table) {
   return Status::OK();
 }
 
-Status DuckDbDestination::FinishFold(TableState& table, FoldResult* result, Progress* progress) {
-  const TableSchema& schema = *table.checkpoint.schema;
+Status DuckDbDestination::FinishFold(TableState& table, FoldResult* result) {
   if (options_.mode == Mode::kMirror) {
-    ETL_ASSIGN_OR_RETURN(const auto refused, WhyRefused(schema));
-    if (refused.has_value()) {
-      return ApplyStop({schema.id, "ETL-D120", schema.QualifiedName() + ": " + *refused}, progress);
-    }
-    if (table.has_target) {
-      ETL_RETURN_IF_ERROR(
-          connection_->Execute("DROP TABLE IF EXISTS " + books_.Target(*connection_, table).Sql())
-              .status());
-      table.has_target = false;
-    }
-    ETL_RETURN_IF_ERROR(MoveShadow(table));
     ETL_ASSIGN_OR_RETURN(
         table.checkpoint.rows,
         connection_->Number("SELECT count(*) FROM " + books_.Target(*connection_, table).Sql()));

@@ -96,7 +96,7 @@ class DuckDbDestination : public Destination {
   Status WriteChunk(const TableState& table, const ChunkRows& rows, OpenChunk* chunk);
   Status ApplySettled(const SettledRows& rows);
   Status ApplyFold(const FoldRequest& request, Progress* progress);
-  Status FinishFold(TableState& table, FoldResult* result, Progress* progress);
+  Status FinishFold(TableState& table, FoldResult* result);
   Status MoveShadow(TableState& table);
   void DropOpenChunks(TableId table);
   bool HasOpenChunks(TableId table) const;
@@ -125,7 +125,8 @@ class DuckDbDestination : public Destination {
 
   std::optional<Delivery> delivery_;
   std::deque<FoldRequest> folds_;  // Asked for while a segment was incomplete.
-  /// Rows deleted from each table since the last CHECKPOINT: every vector that they touch holds memory until the next.
+  /// Rows deleted from each table since the last CHECKPOINT: every vector that they touch holds
+  /// memory until the next.
   std::map<uint32_t, int64_t> deleted_;
   bool started_ = false;
   bool failed_ = false;

@@ -301,7 +301,7 @@ Status DuckDbFold::DeleteTouched() {
         .status();
   }
   DuckDbTable rebuilt = tables_.shadow;
-  rebuilt.name += "_new";
+  rebuilt.name = "_etl_new_" + tables_.pending.name;  // No name of the source's.
   return connection_
       .Execute(fmt::format("CREATE TABLE {0} AS SELECT s.* FROM {1} s ANTI JOIN {2} k ON {3}; DROP "
                            "TABLE {1}; ALTER TABLE {0} RENAME TO {4}",

@@ -218,8 +218,17 @@ Status DuckDbDestination::RenameTarget(TableState& table, const std::string& sch
         FoldName(other.target_schema) != FoldName(schema) ||
         FoldName(other.target_name) != FoldName(name))
       continue;
-    // Its own new name is still to come: two tables have swapped names.
     Remember(other.checkpoint.schema->id);
+    if (other.checkpoint.phase == TablePhase::kStopped) {
+      // Dropped at the source, or of another history: the new table of its name replaces it.
+      ETL_RETURN_IF_ERROR(
+          connection_->Execute("DROP TABLE IF EXISTS " + books_.Target(*connection_, other).Sql())
+              .status());
+      other.has_target = false;
+      ETL_RETURN_IF_ERROR(books_.SaveTable(*connection_, other));
+      continue;
+    }
+    // Its own new name is still to come: two tables have swapped names.
     const std::string passing = fmt::format("_etl_passing_{}_{}", options_.pipeline, oid);
     ETL_RETURN_IF_ERROR(MoveTable(*connection_, books_.Target(*connection_, other),
                                   connection_->Table(other.target_schema, passing)));
