@@ -346,6 +346,22 @@ bool Reader::AllSettled() const {
   return true;
 }
 
+// It is gone from the source, and another table has its name: nothing is left to say about it.
+bool Reader::Replaced(const TableRuntime& table) {
+  if (table.phase != TablePhase::kStopped || table.stop_code != "ETL-S121" ||
+      table.schema == nullptr) {
+    return false;
+  }
+  for (TableId id : tables_.ids()) {
+    const TableRuntime& other = tables_.at(id);
+    if (&other != &table && other.schema != nullptr && other.stop_code != "ETL-S121" &&
+        other.schema->QualifiedName() == table.schema->QualifiedName()) {
+      return true;
+    }
+  }
+  return false;
+}
+
 void Reader::Publish(Instant now) {
   next_publish_ = now + kPublishEvery;
   auto status = std::make_shared<PipelineStatus>();
@@ -370,6 +386,7 @@ void Reader::Publish(Instant now) {
   status->at = clock_.WallNow();
   for (TableId id : tables_.ids()) {
     const TableRuntime& table = tables_.at(id);
+    if (Replaced(table)) continue;
     TableStatus row;
     row.name = table.schema == nullptr ? std::to_string(id.oid) : table.schema->QualifiedName();
     row.phase = table.phase;
@@ -409,8 +426,7 @@ Instant Reader::NextDeadline(Instant now) const {
                                now + std::chrono::milliseconds(1)));
   }
   if (durable_ > reported_) by = std::min(by, now + std::chrono::milliseconds(10));
-  const bool busy = target_ > durable_ || !found_.empty() ||
-                    !AllSettled() || hold_at_.valid();
+  const bool busy = target_ > durable_ || !found_.empty() || !AllSettled() || hold_at_.valid();
   if (busy) by = std::min(by, now + std::chrono::milliseconds(20));
   return std::max(by, now + std::chrono::microseconds(1));
 }

@@ -97,6 +97,7 @@ class Reader : public Stage {
   void StoreIdlePosition(Instant now);
   Status SendStatus(Instant now);
   void Publish(Instant now);
+  bool Replaced(const TableRuntime& table);
   bool SegmentFull() const;
   bool MayRead() const;
   bool CanDeliver() const;
