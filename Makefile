@@ -7,10 +7,12 @@ MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 FILTER ?=
+SEEDS ?= 100
+FIRST ?= 1
 TO ?= duckdb
 export JOBS
 
-.PHONY: help build test demo bench lint format sanitize fuzz test-versions clean
+.PHONY: help build test demo bench lint format sanitize fuzz differential test-versions clean
 
 help: ## this list
 	@echo 'etl-stream: PostgreSQL into a DuckDB file, exactly.'
@@ -47,6 +49,11 @@ sanitize: ## the suite under ASan and UBSan, the threaded core under TSan
 
 fuzz: ## every parser for FUZZ_SECONDS
 	@tools/fuzz $(FUZZ_SECONDS)
+
+differential: ## SEEDS seeds of the differential test, from FIRST: random schemas, changes and kills
+	@tools/build release etl-stream differential_test
+	@ETL_DIFFERENTIAL_SEEDS=$(SEEDS) ETL_DIFFERENTIAL_FIRST=$(FIRST) \
+	  tools/run_tests build/release =differential_test --only-programs --timeout 1000000
 
 test-versions: ## the end-to-end tests on other PostgreSQL versions
 	@tools/test_versions
