@@ -212,6 +212,33 @@ TEST_F(BadInput, UnknownKeyTouchesNothing) {
       "0");
 }
 
+TEST_F(BadInput, FullDiskIsSaidAndNothingIsLost) {
+  const std::string mount_point = space_.path("small");
+  fs::create_directory(mount_point);
+  if (mount("tmpfs", mount_point.c_str(), "tmpfs", 0, "size=6m") != 0)
+    GTEST_SKIP() << "a small file system cannot be mounted here: it takes root";
+  struct Unmount {
+    const std::string& path;
+    ~Unmount() { umount2(path.c_str(), MNT_DETACH); }
+  } unmount{mount_point};
+  config_.path = "small/copy.duckdb";
+  config_.top = {"limits: {spill_dir: .}"};
+  space_.Write(config_);
+  const Ended first = space_.Sync();
+  ASSERT_EQ(first.exit_code, 0) << first.Describe();
+  // What does not compress: more than the disk holds.
+  ASSERT_TRUE(
+      Sql("INSERT INTO public.a SELECT i, (SELECT string_agg(md5(i::text || j || random()), '') "
+          "FROM generate_series(1, 100) j) FROM generate_series(1000, 6000) i"));
+  const Ended full = space_.Run({"sync"}, {}, std::chrono::seconds(120));
+  EXPECT_EQ(full.exit_code, 75) << full.Describe();
+  EXPECT_THAT(full.err, HasSubstr("ETL-D130"));
+  ASSERT_EQ(mount(nullptr, mount_point.c_str(), nullptr, MS_REMOUNT, "size=200m"), 0);
+  const Ended repaired = space_.Sync();
+  EXPECT_EQ(repaired.exit_code, 0) << repaired.Describe();
+  EXPECT_EQ(Differences(server_->ConnInfo(database_), mount_point + "/copy.duckdb"), "");
+}
+
 TEST_F(BadInput, FileHeldByAnotherProcessIsWaitedForThenGivenUp) {
   Fill();
   Add(100, 120);

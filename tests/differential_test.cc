@@ -62,7 +62,7 @@ class Differential : public E2eTest {
     std::mt19937_64 random(seed * 7919);
     config_.pipeline = {
         "slot: " + slot_,
-        "snapshot: {parallelism: 2, chunk_rows: " + std::to_string(50 + random() % 400) + "}",
+        "snapshot: {parallelism: 2, chunk_rows: " + std::to_string(100 + random() % 400) + "}",
         "batch: {max_rows: " + std::to_string(20 + random() % 500) +
             ", max_delay: " + std::to_string(5 + random() % 100) + "ms}",
         "retry: {max_delay: 500ms, give_up: 20s}"};

@@ -174,6 +174,21 @@ TEST_F(Control, PauseHoldsAndStartGoesOn) {
   EXPECT_EQ(Different(), "");
 }
 
+TEST_F(Control, PauseSurvivesARestart) {
+  Running run = space_.Start({"run"});
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60)));
+  ASSERT_EQ(space_.Run({"pipeline", "pause", "p"}).exit_code, 0);
+  ASSERT_TRUE(Eventually([&] { return Phase() == "paused"; }, seconds(8))) << Status();
+  (void)run.Kill();
+  Running again = space_.Start({"run"});
+  timespec pause{.tv_sec = 2, .tv_nsec = 0};
+  nanosleep(&pause, nullptr);
+  EXPECT_EQ(Phase(), "paused");
+  ASSERT_EQ(space_.Run({"pipeline", "start", "p"}).exit_code, 0);
+  EXPECT_TRUE(Eventually([&] { return Phase() == "running"; }, seconds(60))) << Status();
+  ExpectStops(again);
+}
+
 TEST_F(Control, ResyncCopiesAgainWhileRunning) {
   config_.destination = ", release: 100ms";
   space_.Write(config_);

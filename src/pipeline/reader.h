@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "apply/schema_step.h"
@@ -148,6 +149,7 @@ class Reader : public Stage {
 
   // Stream.
   DecodedMessage message_;
+  std::unordered_map<TableId, std::string> relations_;  ///< the last Relation message of each table
   SegmentBuilder segment_;
   TableBook tables_;
   bool in_transaction_ = false;

@@ -133,13 +133,17 @@ Status Reader::OnTruncate() {
 // A Relation message says how rows from here on look. One that differs from what is stored is
 // explained with the system catalog, and reading waits for its answer.
 Status Reader::OnRelation(std::string_view payload) {
+  // Remembered in any case: it is not sent again for rows that do count.
+  relations_[message_.table] = payload;
   TableRuntime* table = tables_.Find(message_.table);
   if (table == nullptr) {
     poll_wanted_ = true;
     return Status::OK();
   }
-  if (table->ignore_rows || skip_transaction_) return Status::OK();
-  table->relation = payload;
+  if (table->ignore_rows || skip_transaction_) {
+    table->relation_fits = table->schema != nullptr && RelationMatches(message_, *table->schema);
+    return Status::OK();
+  }
   table->relation_fits = true;
   if (RelationMatches(message_, *table->schema)) {
     if (table->relation_seen) poll_wanted_ = true;

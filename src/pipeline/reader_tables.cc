@@ -283,8 +283,8 @@ Status Reader::BeginTable(const TableFacts& facts) {
   table.copy.emplace(table.generation, received_);
   table.looked = false;
   table.looks_needed = 0;
-  if (!table.relation.empty()) {
-    ETL_RETURN_IF_ERROR(DecodeMessage(table.relation, /*in_stream_block=*/false, &message_));
+  if (const auto last = relations_.find(facts.id); last != relations_.end()) {
+    ETL_RETURN_IF_ERROR(DecodeMessage(last->second, /*in_stream_block=*/false, &message_));
     table.relation_fits = RelationMatches(message_, *table.schema);
   }
   ETL_RETURN_IF_ERROR(segment_.Add(table, CopyStart{.schema = table.schema,

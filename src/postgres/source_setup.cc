@@ -269,6 +269,17 @@ Result<SlotFacts> SourceSetup::EnsureSlot(const std::string& name, bool temporar
   ETL_ASSIGN_OR_RETURN(std::optional<SlotFacts> found, FindSlot(name, deadline));
   if (!found) return CreateSlot(name, temporary, deadline);
   ETL_RETURN_IF_ERROR(CheckSlotUsable(name, *found, system_));
+  if (found->active || !found->confirmed_flush.valid()) {
+    // Also what a killed run leaves while its session still creates the slot: the server drops such
+    // a slot as soon as it notices, so nothing may be begun with it.
+    return MakeError(ErrorKind::kBusy,
+                     ErrorParts{.code = "ETL-S202",
+                                .what = QuotedSlot(name) + " is in use",
+                                .why = fmt::format("server process {} holds it", found->active_pid),
+                                .safe = {},
+                                .remedy = "another etl-stream may run this pipeline; end it, or "
+                                          "choose another name in the pipeline's `slot`"});
+  }
   return std::move(*found);
 }
 

@@ -152,8 +152,7 @@ std::string DurationSql(const std::string& column, const std::string& part) {
 }
 
 // `type` as format_type prints it.
-Expressions ExpressionsFor(const std::string& name, const std::string& type, char category,
-                           char kind) {
+Expressions ExpressionsFor(const std::string& name, const std::string& type, char kind) {
   const std::string c = Quote(name);
   const auto starts = [&](const char* prefix) { return type.rfind(prefix, 0) == 0; };
   if (type.ends_with("[]") || kind == 'c')
@@ -176,12 +175,8 @@ Expressions ExpressionsFor(const std::string& name, const std::string& type, cha
   if (starts("interval")) {
     return {DurationSql(c, "extract("), DurationSql(c, "extract("), Form::kText};
   }
-  if (starts("character(")) {
-    // A cast to text would strip the padding.
-    return {"rpad(" + c + "::text, " + type.substr(10, type.size() - 11) + ")", c + "::VARCHAR"};
-  }
-  (void)category;
-  return {c + "::text", c + "::VARCHAR"};
+  // As the server prints it: a cast to text adds a mask to inet.
+  return {"CASE WHEN " + c + " IS NOT NULL THEN format('%s', " + c + ") END", c + "::VARCHAR"};
 }
 
 std::string Canonical(const std::optional<std::string>& value, Form form) {
@@ -227,7 +222,7 @@ std::string CompareTable(Source& source, FileCopy& copy, const std::string& sche
                          const std::string& table) {
   const std::string name = schema + "." + table;
   const auto columns = source.Query(
-      "SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typcategory, t.typtype FROM "
+      "SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typtype FROM "
       "pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = "
       "c.relnamespace JOIN pg_type t ON t.oid = a.atttypid WHERE a.attnum > 0 AND NOT "
       "a.attisdropped AND a.attgenerated = '' AND n.nspname = " +
@@ -244,8 +239,7 @@ std::string CompareTable(Source& source, FileCopy& copy, const std::string& sche
   std::vector<Form> forms;
   for (const auto& column : *columns) {
     here.push_back(*column[0]);
-    const Expressions each =
-        ExpressionsFor(*column[0], *column[1], (*column[2])[0], (*column[3])[0]);
+    const Expressions each = ExpressionsFor(*column[0], *column[1], (*column[2])[0]);
     source_list += (source_list.empty() ? "" : ", ") + each.source;
     copy_list += (copy_list.empty() ? "" : ", ") + each.copy;
     forms.push_back(each.form);

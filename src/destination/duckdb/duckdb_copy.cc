@@ -159,15 +159,24 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
   ETL_RETURN_IF_ERROR(connection_->Begin());
   Remember(request.table);
   FoldOutcome outcome;
-  Progress found;
+  std::optional<std::string> refused;
   if (options_.mode == Mode::kMirror) {
-    // The shadow takes the target's name first and is changed afterwards: a rename after a DELETE
-    // in one transaction leaves a log that DuckDB cannot replay (MoveTable).
-    const DuckDbTable pending = books_.Pending(*connection_, *table);
-    ETL_ASSIGN_OR_RETURN(const bool taken, TakePlace(*table, &found));
-    if (!taken) return CommitFold(request, std::move(result), std::move(found), progress);
-    FoldTables tables{
-        .shadow = books_.Target(*connection_, *table), .pending = pending, .settled = {}};
+    ETL_ASSIGN_OR_RETURN(refused, WhyRefused(*table->checkpoint.schema));
+  }
+  if (options_.mode == Mode::kMirror && !refused.has_value()) {
+    // The shadow takes its place before its rows change: DuckDB 1.5 logs a change under the name
+    // that the table has at the commit, and cannot replay its log where the change comes before
+    // the rename.
+    if (table->has_target) {
+      ETL_RETURN_IF_ERROR(
+          connection_->Execute("DROP TABLE IF EXISTS " + books_.Target(*connection_, *table).Sql())
+              .status());
+      table->has_target = false;
+    }
+    ETL_RETURN_IF_ERROR(MoveShadow(*table));
+    FoldTables tables{.shadow = books_.Target(*connection_, *table),
+                      .pending = books_.Pending(*connection_, *table),
+                      .settled = {}};
     const DuckDbTable settled = books_.Settled(*connection_, *table);
     ETL_ASSIGN_OR_RETURN(
         const int64_t has_settled,
@@ -189,12 +198,14 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
     progress->folds.push_back(std::move(result));
     return Status::OK();
   }
-  ETL_RETURN_IF_ERROR(FinishFold(*table, &result));
-  return CommitFold(request, std::move(result), std::move(found), progress);
-}
-
-Status DuckDbDestination::CommitFold(const FoldRequest& request, FoldResult result, Progress found,
-                                     Progress* progress) {
+  Progress found;
+  if (refused.has_value()) {
+    const TableSchema& schema = *table->checkpoint.schema;
+    ETL_RETURN_IF_ERROR(
+        ApplyStop({schema.id, "ETL-D120", schema.QualifiedName() + ": " + *refused}, &found));
+  } else {
+    ETL_RETURN_IF_ERROR(FinishFold(*table, &result));
+  }
   ETL_FAILPOINT("duckdb.fold.before_commit");
   ETL_RETURN_IF_ERROR(connection_->Commit());
   ETL_FAILPOINT("duckdb.fold.after_commit");
@@ -215,26 +226,6 @@ Status DuckDbDestination::MoveShadow(TableState& table) {
       RenameTarget(table, table.checkpoint.schema->schema, table.checkpoint.schema->name));
   table.has_target = true;
   return Status::OK();
-}
-
-// Puts the shadow in the target's place. False: the name is not to be had, and the table was set
-// aside.
-Result<bool> DuckDbDestination::TakePlace(TableState& table, Progress* progress) {
-  const TableSchema& schema = *table.checkpoint.schema;
-  ETL_ASSIGN_OR_RETURN(const auto refused, WhyRefused(schema));
-  if (refused.has_value()) {
-    ETL_RETURN_IF_ERROR(
-        ApplyStop({schema.id, "ETL-D120", schema.QualifiedName() + ": " + *refused}, progress));
-    return false;
-  }
-  if (table.has_target) {
-    ETL_RETURN_IF_ERROR(
-        connection_->Execute("DROP TABLE IF EXISTS " + books_.Target(*connection_, table).Sql())
-            .status());
-    table.has_target = false;
-  }
-  ETL_RETURN_IF_ERROR(MoveShadow(table));
-  return true;
 }
 
 Status DuckDbDestination::FinishFold(TableState& table, FoldResult* result) {

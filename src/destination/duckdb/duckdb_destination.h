@@ -96,10 +96,7 @@ class DuckDbDestination : public Destination {
   Status WriteChunk(const TableState& table, const ChunkRows& rows, OpenChunk* chunk);
   Status ApplySettled(const SettledRows& rows);
   Status ApplyFold(const FoldRequest& request, Progress* progress);
-  Result<bool> TakePlace(TableState& table, Progress* progress);
   Status FinishFold(TableState& table, FoldResult* result);
-  Status CommitFold(const FoldRequest& request, FoldResult result, Progress found,
-                    Progress* progress);
   Status MoveShadow(TableState& table);
   void DropOpenChunks(TableId table);
   bool HasOpenChunks(TableId table) const;
