@@ -159,6 +159,7 @@ Expressions ExpressionsFor(const std::string& name, const std::string& type, cha
     return {"to_json(" + c + ")::text", "to_json(" + c + ")::VARCHAR", Form::kJson};
   if (starts("double precision") || starts("real"))
     return {c + "::text", c + "::VARCHAR", Form::kFloat};
+  if (type == "boolean") return {c + "::text", c + "::VARCHAR"};
   if (type == "bytea") return {"encode(" + c + ", 'hex')", "lower(hex(" + c + "))"};
   if (starts("timestamp")) {
     return {"CASE WHEN isfinite(" + c + ") THEN (extract(epoch FROM " + c +
