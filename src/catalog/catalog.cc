@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -42,6 +44,31 @@ std::optional<RequestKind> ParseRequestKind(std::string_view name) {
   return std::nullopt;
 }
 
+// Processes open catalogs of one folder one after the other: making a file, turning it to WAL and
+// migrating it are several steps, of which nobody else may see a part.
+class OpeningTurn {
+ public:
+  explicit OpeningTurn(const std::string& path) {
+    const size_t slash = path.rfind('/');
+    const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    fd_ = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    // A process that was stopped while it held the turn must not hold up the others for ever, and
+    // some network file systems know no such lock.
+    for (int tries = 0; fd_ >= 0 && tries < 1000; ++tries) {
+      if (flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+      poll(nullptr, 0, 5);
+    }
+  }
+  ~OpeningTurn() {
+    if (fd_ >= 0) close(fd_);
+  }
+  OpeningTurn(const OpeningTurn&) = delete;
+  OpeningTurn& operator=(const OpeningTurn&) = delete;
+
+ private:
+  int fd_;
+};
+
 }  // namespace
 
 std::string_view RequestKindName(RequestKind kind) {
@@ -57,6 +84,7 @@ std::string_view RequestKindName(RequestKind kind) {
 }
 
 Result<std::unique_ptr<Catalog>> Catalog::Open(const std::string& path, const Clock& clock) {
+  const OpeningTurn turn(path);
   std::unique_ptr<Catalog> catalog(new Catalog(path, clock));
   Status opened = catalog->OpenFile();
   if (IsCorrupt(opened)) {
@@ -70,8 +98,10 @@ Result<std::unique_ptr<Catalog>> Catalog::Open(const std::string& path, const Cl
 Status Catalog::OpenFile() {
   // SQLite gives its side files the rights of the main file, so that one is made first, for us
   // alone.
-  const int fd = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) {
+  // One that exists is not opened here: closing it again would let go of the locks that SQLite
+  // holds on it elsewhere in this process.
+  const int fd = open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0 && errno != EEXIST) {
     return MakeError(
         ErrorKind::kConfig,
         ErrorParts{
@@ -81,12 +111,12 @@ Status Catalog::OpenFile() {
             .safe = {},
             .remedy = "let `catalog` name a file in a folder that exists and may be written to"});
   }
-  close(fd);
+  if (fd >= 0) close(fd);
   ETL_RETURN_IF_ERROR(file_.Open(path_));
   return Prepare();
 }
 
-// Looks whose file it is before anything is written to it.
+// Looks whose file it is before anything is written to it. Nobody else is opening it meanwhile.
 Status Catalog::Prepare() {
   ETL_ASSIGN_OR_RETURN(const int64_t application, file_.Number("PRAGMA application_id"));
   ETL_ASSIGN_OR_RETURN(const int64_t found, file_.Number("PRAGMA user_version"));
@@ -109,14 +139,9 @@ Status Catalog::Prepare() {
   if (found == kSchemaVersion) return Status::OK();
   SqliteTransaction transaction(file_);
   ETL_RETURN_IF_ERROR(transaction.Begin());
-  // Another process may have migrated between the look above and the lock.
-  ETL_ASSIGN_OR_RETURN(const int64_t now, file_.Number("PRAGMA user_version"));
-  if (now == 0) {
-    for (const char* sql : kVersion1) ETL_RETURN_IF_ERROR(file_.Run(sql));
-    ETL_RETURN_IF_ERROR(
-        file_.Run(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str()));
-    ETL_RETURN_IF_ERROR(file_.Run(fmt::format("PRAGMA user_version = {}", kSchemaVersion).c_str()));
-  }
+  for (const char* sql : kVersion1) ETL_RETURN_IF_ERROR(file_.Run(sql));
+  ETL_RETURN_IF_ERROR(file_.Run(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str()));
+  ETL_RETURN_IF_ERROR(file_.Run(fmt::format("PRAGMA user_version = {}", kSchemaVersion).c_str()));
   return transaction.Commit();
 }
 

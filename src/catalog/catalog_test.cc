@@ -1,6 +1,7 @@
 #include "catalog/catalog.h"
 
 #include <fstream>
+#include <vector>
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -168,6 +169,36 @@ TEST_F(CatalogTest, DamagedFileIsSetAsideAndReplaced) {
   ASSERT_NE(catalog, nullptr);
   EXPECT_TRUE(catalog->Events("shop", 10).ValueOrDie().empty());
   EXPECT_EQ(access((path_ + ".damaged").c_str(), F_OK), 0);
+}
+
+TEST_F(CatalogTest, ManyProcessesMayOpenANewCatalogAtOnce) {
+  for (int round = 0; round < 40; ++round) {
+    TearDown();
+    SetUp();
+    int gate[2];
+    ASSERT_EQ(pipe(gate), 0);
+    std::vector<pid_t> children;
+    for (int i = 0; i < 6; ++i) {
+      children.push_back(fork());
+      if (children.back() != 0) continue;
+      close(gate[1]);
+      char nothing = 0;
+      (void)!read(gate[0], &nothing, 1);  // All go when the gate closes.
+      const auto catalog = Catalog::Open(path_, SystemClock());
+      if (!catalog.ok()) (void)!write(2, PartsOf(catalog.status()).code.c_str(), 8);
+      _exit(catalog.ok() && (*catalog)->AddEvent("shop", "start", "x").ok() ? 0 : 1);
+    }
+    close(gate[0]);
+    close(gate[1]);
+    for (const pid_t child : children) {
+      int status = 0;
+      ASSERT_EQ(waitpid(child, &status, 0), child);
+      EXPECT_EQ(status, 0) << "round " << round;
+    }
+    const auto catalog = Open();
+    ASSERT_NE(catalog, nullptr);
+    EXPECT_EQ(catalog->Events("shop", 100).ValueOrDie().size(), children.size());
+  }
 }
 
 TEST_F(CatalogTest, OnePipelineHasOneRunner) {
