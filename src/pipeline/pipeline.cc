@@ -215,8 +215,7 @@ void Pipeline::StartThreads() {
 
 void Pipeline::OnEnd(const Status& status) {
   if (status.ok()) return;
-  std::shared_ptr<const Status> none;
-  outcome_.compare_exchange_strong(none, std::make_shared<const Status>(status));
+  outcome_.StoreFirst(std::make_shared<const Status>(status));
   board_.changed.Notify();
 }
 
@@ -255,7 +254,7 @@ Status Pipeline::Stop(Instant deadline) {
   for (const std::unique_ptr<StageThread>& thread : copier_threads_) thread->Join();
   const Status closed =
       destination_->Shutdown(std::max(deadline, clock_.Now() + std::chrono::milliseconds(500)));
-  const std::shared_ptr<const Status> outcome = outcome_.load();
+  const std::shared_ptr<const Status> outcome = outcome_.Load();
   if (outcome != nullptr) return WithContext(*outcome, "pipeline " + spec_.name);
   return closed.ok() ? Status::OK() : WithContext(closed, "pipeline " + spec_.name);
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,6 +13,7 @@
 #include "pipeline/writer.h"
 #include "postgres/connection.h"
 #include "runtime/byte_budget.h"
+#include "runtime/latest.h"
 #include "runtime/stage_thread.h"
 #include "telemetry/histogram.h"
 
@@ -53,10 +53,10 @@ class Pipeline {
   ~Pipeline();
 
   /// A stage has failed: call Stop.
-  bool ended() const { return outcome_.load() != nullptr; }
+  bool ended() const { return outcome_.Load() != nullptr; }
   const ReaderBoard& board() const { return board_; }
   ReaderBoard& board() { return board_; }
-  std::shared_ptr<const PipelineStatus> status() const { return board_.status.load(); }
+  std::shared_ptr<const PipelineStatus> status() const { return board_.status.Load(); }
   const LatencyHistogram& stored_latency() const { return stored_latency_; }
   Destination* destination() { return destination_.get(); }
   /// Server's position to which sync should bring the destination, read at the start.
@@ -104,7 +104,7 @@ class Pipeline {
   std::unique_ptr<StageThread> reader_thread_;
   std::unique_ptr<StageThread> writer_thread_;
   std::vector<std::unique_ptr<StageThread>> copier_threads_;
-  std::atomic<std::shared_ptr<const Status>> outcome_;
+  Latest<Status> outcome_;
   bool stopped_ = false;
 };
 

@@ -406,7 +406,7 @@ void Reader::Publish(Instant now) {
     status->changes += table.changes;
     status->tables.push_back(std::move(row));
   }
-  board_->status.store(std::move(status));
+  board_->status.Store(std::move(status));
   const bool reached = target_.valid() && durable_ >= target_ && AllSettled();
   if (reached != board_->reached.exchange(reached)) board_->changed.Notify();
   const bool stored = segment_.empty() && !piece_open_ && in_flight_.empty() && durable_ >= handed_;

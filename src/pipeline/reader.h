@@ -23,6 +23,7 @@
 #include "postgres/wal_stream.h"
 #include "runtime/byte_budget.h"
 #include "runtime/event_fd.h"
+#include "runtime/latest.h"
 #include "runtime/stage.h"
 
 namespace etl {
@@ -60,7 +61,7 @@ struct ReaderChannels {
 
 /// What others may see of the reader at any time, without a lock.
 struct ReaderBoard {
-  std::atomic<std::shared_ptr<const PipelineStatus>> status;
+  Latest<PipelineStatus> status;
   std::atomic<uint64_t> durable{0};  ///< stored position
   std::atomic<bool> reached{
       false};  ///< the target of SetTarget is stored and every table is live or stopped

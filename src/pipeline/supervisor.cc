@@ -63,7 +63,7 @@ void Supervisor::Run() {
   last_progress_ = clock_.Now();
   while (!stop_) {
     TakeRequests(nullptr);
-    if (paused_ || stopped_by_.load() != nullptr) {
+    if (paused_ || stopped_by_.Load() != nullptr) {
       if (paused_) Publish(nullptr, PipelinePhase::kPaused, "");
       WaitFor(std::chrono::seconds(1), nullptr);
       continue;
@@ -79,7 +79,7 @@ void Supervisor::Run() {
       LogError(
           "pipeline stopped",
           {{"pipeline", spec_.name}, {"kind", ErrorKindName(KindOf(outcome))}, {"error", line}});
-      stopped_by_.store(std::make_shared<const Status>(outcome));
+      stopped_by_.Store(std::make_shared<const Status>(outcome));
       Publish(nullptr, PipelinePhase::kStopped, line);
       changed_.Notify();
       continue;
@@ -100,7 +100,7 @@ void Supervisor::Run() {
     }
   }
   Publish(nullptr, paused_ ? PipelinePhase::kPaused : PipelinePhase::kStopped,
-          stopped_by_.load() == nullptr ? "" : ErrorLine(*stopped_by_.load()));
+          stopped_by_.Load() == nullptr ? "" : ErrorLine(*stopped_by_.Load()));
 }
 
 Status Supervisor::Live() {
@@ -113,7 +113,7 @@ Status Supervisor::Live() {
     TakeRequests(&pipeline);
     Forward(pipeline);
     const Lsn durable{pipeline.board().durable};
-    const bool copied = pipeline.status() != nullptr && status_.load() != nullptr &&
+    const bool copied = pipeline.status() != nullptr && status_.Load() != nullptr &&
                         pipeline.status()->phase == PipelinePhase::kCopying;
     if (durable > last_durable_ || copied) last_progress_ = clock_.Now();
     last_durable_ = std::max(last_durable_, durable);
@@ -140,12 +140,12 @@ void Supervisor::TakeRequests(Pipeline* pipeline) {
       case Request::Kind::kPause: paused_ = true; break;
       case Request::Kind::kResume:
         paused_ = false;
-        stopped_by_.store(nullptr);
+        stopped_by_.Store(nullptr);
         last_progress_ = clock_.Now();
         break;
       case Request::Kind::kResync:
         paused_ = false;
-        stopped_by_.store(nullptr);
+        stopped_by_.Store(nullptr);
         last_progress_ = clock_.Now();
         if (request.table.empty()) new_history_ = pipeline == nullptr;
         resyncs_.push_back(std::move(request.table));
@@ -174,7 +174,7 @@ void Supervisor::Forward(Pipeline& pipeline) {
 void Supervisor::Publish(const Pipeline* pipeline, PipelinePhase phase, const std::string& error) {
   auto status = std::make_shared<PipelineStatus>();
   const std::shared_ptr<const PipelineStatus> seen =
-      pipeline == nullptr ? status_.load() : pipeline->status();
+      pipeline == nullptr ? status_.Load() : pipeline->status();
   if (seen != nullptr) *status = *seen;
   status->name = spec_.name;
   if (pipeline == nullptr || phase != PipelinePhase::kRunning) status->phase = phase;
@@ -185,7 +185,7 @@ void Supervisor::Publish(const Pipeline* pipeline, PipelinePhase phase, const st
     status->latency_p99_us = pipeline->stored_latency().QuantileMicros(0.99).value_or(-1);
   }
   status->at = clock_.WallNow();
-  status_.store(std::move(status));
+  status_.Store(std::move(status));
 }
 
 void Supervisor::WaitFor(Duration time, Pipeline* pipeline) {

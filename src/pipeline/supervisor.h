@@ -13,6 +13,7 @@
 #include "pipeline/pipeline.h"
 #include "runtime/backoff.h"
 #include "runtime/event_fd.h"
+#include "runtime/latest.h"
 
 namespace etl {
 
@@ -56,10 +57,10 @@ class Supervisor {
   void WithPipeline(std::function<void(Pipeline&)> work);
 
   /// Any thread. Never null.
-  std::shared_ptr<const PipelineStatus> status() const { return status_.load(); }
+  std::shared_ptr<const PipelineStatus> status() const { return status_.Load(); }
   bool reached() const { return reached_; }
   /// Why the pipeline is stopped; null while it is not.
-  std::shared_ptr<const Status> stopped_by() const { return stopped_by_.load(); }
+  std::shared_ptr<const Status> stopped_by() const { return stopped_by_.Load(); }
   /// Notified when reached, stopped_by or the phase changes.
   EventFd& changed() { return changed_; }
   const PipelineSpec& spec() const { return spec_; }
@@ -91,8 +92,8 @@ class Supervisor {
   EventFd changed_;
   std::atomic<bool> stop_{false};
   std::atomic<Instant> stop_deadline_{Instant{}};
-  std::atomic<std::shared_ptr<const PipelineStatus>> status_;
-  std::atomic<std::shared_ptr<const Status>> stopped_by_;
+  Latest<PipelineStatus> status_;
+  Latest<Status> stopped_by_;
   std::atomic<bool> reached_{false};
   std::thread thread_;
 
