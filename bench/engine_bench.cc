@@ -68,6 +68,7 @@ Config MakeConfig(const Arguments& arguments) {
   pipeline.publication = arguments.Text("publication");
   pipeline.slot = arguments.Text("slot");
   pipeline.snapshot_parallelism = static_cast<int>(arguments.Number("parallelism", 1));
+  pipeline.snapshot_chunk_rows = arguments.Number("chunk_rows", pipeline.snapshot_chunk_rows);
   pipeline.batch_max_rows = arguments.Number("max_rows", pipeline.batch_max_rows);
   pipeline.batch_max_bytes = arguments.Number("max_bytes", pipeline.batch_max_bytes);
   config.pipelines["bench"] = pipeline;

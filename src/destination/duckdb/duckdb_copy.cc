@@ -16,6 +16,11 @@ namespace {
 /// Rows of a chunk in an append table are numbered (chunk, row): no two chunks of a copy share a
 /// position.
 constexpr int kRowBits = 40;
+/// A transaction that appends two whole row groups of DuckDB puts them into the file as they are;
+/// a smaller one writes its rows to the log first, and a checkpoint compresses them again.
+constexpr int64_t kWorthStoringRows = 2 * 122880;
+/// What a crash costs at most: so many chunks are read again.
+constexpr size_t kChunksInGroup = 4;
 
 }  // namespace
 
@@ -27,12 +32,42 @@ Result<std::unique_ptr<DuckDbConnection>> DuckDbDestination::SideConnection() {
 }
 
 void DuckDbDestination::DropOpenChunks(TableId table) {
-  std::erase_if(chunks_, [&](const auto& entry) { return entry.first.first == table.oid; });
+  std::erase_if(groups_, [&](const ChunkGroup& group) { return group.table == table; });
 }
 
 bool DuckDbDestination::HasOpenChunks(TableId table) const {
-  const auto found = chunks_.lower_bound({table.oid, 0});
-  return found != chunks_.end() && found->first.first == table.oid;
+  return std::any_of(groups_.begin(), groups_.end(),
+                     [&](const ChunkGroup& group) { return group.table == table; });
+}
+
+// The group that takes these rows: the chunk's own, else one of the table in which none is coming,
+// else a new one. None for rows of an attempt that was given up.
+Result<DuckDbDestination::ChunkGroup*> DuckDbDestination::GroupFor(const ChunkRows& rows) {
+  for (auto group = groups_.begin(); group != groups_.end(); ++group) {
+    if (group->table != rows.table || !group->coming || group->coming->chunk != rows.chunk) continue;
+    if (rows.attempt < group->coming->attempt) return nullptr;
+    if (rows.attempt == group->coming->attempt) return &*group;
+    if (!group->complete.empty()) {
+      // The rows of the attempt before cannot be taken out alone.
+      return MakeError(ErrorKind::kTransient, "ETL-D135",
+                       "a chunk is read again before the ones beside it were stored");
+    }
+    group->connection->Rollback();
+    groups_.erase(group);
+    break;
+  }
+  const ChunkGroup::Coming coming{.chunk = rows.chunk, .attempt = rows.attempt};
+  for (ChunkGroup& group : groups_) {
+    if (group.table != rows.table || group.coming) continue;
+    group.coming = coming;
+    return &group;
+  }
+  ChunkGroup group{.table = rows.table, .generation = rows.generation};
+  ETL_ASSIGN_OR_RETURN(group.connection, SideConnection());
+  ETL_RETURN_IF_ERROR(group.connection->Begin());
+  group.coming = coming;
+  groups_.push_back(std::move(group));
+  return &groups_.back();
 }
 
 Status DuckDbDestination::ApplyChunk(ChunkRows& rows, Progress* progress) {
@@ -48,59 +83,77 @@ Status DuckDbDestination::ApplyChunk(ChunkRows& rows, Progress* progress) {
     if (rows.done.has_value()) progress->chunks.push_back(report);
     return Status::OK();
   }
-  const std::pair<uint32_t, uint32_t> name{rows.table.oid, rows.chunk};
-  auto found = chunks_.find(name);
-  if (found != chunks_.end() && rows.attempt < found->second.attempt) return Status::OK();
-  if (found != chunks_.end() && rows.attempt > found->second.attempt) {
-    found->second.connection->Rollback();
-    chunks_.erase(found);
-    found = chunks_.end();
-  }
-  if (found == chunks_.end()) {
-    OpenChunk chunk{.attempt = rows.attempt, .generation = rows.generation};
-    ETL_ASSIGN_OR_RETURN(chunk.connection, SideConnection());
-    ETL_RETURN_IF_ERROR(chunk.connection->Begin());
-    found = chunks_.emplace(name, std::move(chunk)).first;
-  }
-  OpenChunk& chunk = found->second;
-  ETL_RETURN_IF_ERROR(WriteChunk(*table, rows, &chunk));
+  ETL_ASSIGN_OR_RETURN(ChunkGroup * group, GroupFor(rows));
+  if (group == nullptr) return Status::OK();
+  ETL_RETURN_IF_ERROR(WriteChunk(*table, rows, group));
   if (!rows.done.has_value()) return Status::OK();
   const TableCheckpoint::DoneChunk record{rows.chunk, rows.done->high, rows.done->rows};
-  ETL_RETURN_IF_ERROR(books_.SaveChunkDone(*chunk.connection, rows.table, rows.generation, record));
-  ETL_FAILPOINT("duckdb.chunk.before_commit");
-  ETL_RETURN_IF_ERROR(chunk.connection->Commit());
-  ETL_FAILPOINT("duckdb.chunk.after_commit");
-  idle_sides_.push_back(std::move(chunk.connection));
-  chunks_.erase(found);
-  done.push_back(record);
-  table->checkpoint.rows += record.rows;
-  // A transaction of the stream may be open and go back: what is done is done.
-  if (const auto before = undo_.find(rows.table.oid);
-      before != undo_.end() && before->second.has_value() &&
-      before->second->checkpoint.generation == rows.generation) {
-    before->second->checkpoint.done.push_back(record);
-    before->second->checkpoint.rows += record.rows;
+  ETL_RETURN_IF_ERROR(books_.SaveChunkDone(*group->connection, rows.table, rows.generation, record));
+  group->coming.reset();
+  group->complete.push_back(record);
+  group->complete_rows += record.rows;
+  group->complete_since = clock_.Now();
+  return WorthStoring(*table, *group) ? StoreGroup(*group, progress) : Status::OK();
+}
+
+// Enough rows, enough chunks, or nothing left of the plan to wait for.
+bool DuckDbDestination::WorthStoring(const TableState& table, const ChunkGroup& group) const {
+  if (group.complete_rows >= kWorthStoringRows || group.complete.size() >= kChunksInGroup)
+    return true;
+  size_t known = table.checkpoint.done.size();
+  for (const ChunkGroup& each : groups_) {
+    if (each.table == group.table) known += each.complete.size() + (each.coming ? 1 : 0);
   }
-  progress->chunks.push_back(report);
+  return known >= table.checkpoint.chunks.size();
+}
+
+Status DuckDbDestination::StoreGroup(ChunkGroup& group, Progress* progress) {
+  ETL_FAILPOINT("duckdb.chunk.before_commit");
+  ETL_RETURN_IF_ERROR(group.connection->Commit());
+  ETL_FAILPOINT("duckdb.chunk.after_commit");
+  const auto note = [&group](TableCheckpoint& checkpoint) {
+    for (const TableCheckpoint::DoneChunk& record : group.complete) {
+      checkpoint.done.push_back(record);
+      checkpoint.rows += record.rows;
+    }
+  };
+  if (TableState* table = Find(group.table)) note(table->checkpoint);
+  // A transaction of the stream may be open and go back: what is done is done.
+  if (const auto before = undo_.find(group.table.oid);
+      before != undo_.end() && before->second.has_value() &&
+      before->second->checkpoint.generation == group.generation) {
+    note(before->second->checkpoint);
+  }
+  for (const TableCheckpoint::DoneChunk& record : group.complete)
+    progress->chunks.push_back({group.table, group.generation, record.number});
+  idle_sides_.push_back(std::move(group.connection));
+  std::erase_if(groups_, [&](const ChunkGroup& each) { return &each == &group; });
+  return Status::OK();
+}
+
+Status DuckDbDestination::StoreCompleteGroups(Progress* progress) {
+  for (size_t i = groups_.size(); i-- > 0;) {
+    if (!groups_[i].coming) ETL_RETURN_IF_ERROR(StoreGroup(groups_[i], progress));
+  }
   return Status::OK();
 }
 
 Status DuckDbDestination::WriteChunk(const TableState& table, const ChunkRows& rows,
-                                     OpenChunk* chunk) {
+                                     ChunkGroup* group) {
   if (rows.rows == nullptr || rows.rows->num_rows() == 0) return Status::OK();
   const auto fill = fills_.find(rows.table.oid);
   ETL_ASSIGN_OR_RETURN(auto mapped, MapRows(rows.rows, *rows.schema, *table.checkpoint.schema,
                                             fill == fills_.end() ? FillValues() : fill->second));
-  DuckDbTable place = books_.Shadow(*chunk->connection, table);
+  DuckDbTable place = books_.Shadow(*group->connection, table);
   if (options_.mode == Mode::kAppend) {
-    place = books_.Target(*chunk->connection, table);
+    place = books_.Target(*group->connection, table);
     const uint64_t first =
-        (static_cast<uint64_t>(rows.chunk) << kRowBits) + static_cast<uint64_t>(chunk->rows);
+        (static_cast<uint64_t>(rows.chunk) << kRowBits) + static_cast<uint64_t>(group->coming->rows);
     ETL_ASSIGN_OR_RETURN(
         mapped, EngineRows(mapped, Op::kSnapshot, Lsn{table.checkpoint.from.value - 1}, first));
   }
-  chunk->rows += mapped->num_rows();
-  return chunk->connection->Append(place, *mapped);
+  group->coming->rows += mapped->num_rows();
+  return group->connection->Append(place, *mapped);
 }
 
 Status DuckDbDestination::ApplySettled(const SettledRows& rows) {

@@ -19,6 +19,8 @@ constexpr int64_t kSmallTransaction = 20000;
 constexpr int64_t kVectorRows = 2048;
 constexpr int64_t kBytesPerTouchedVector = 16384;
 constexpr Duration kLockPause = std::chrono::milliseconds(100);
+/// Complete chunks wait this long for more, while nothing else comes.
+constexpr Duration kChunksWait = std::chrono::milliseconds(20);
 
 }  // namespace
 
@@ -43,7 +45,7 @@ void DuckDbDestination::CloseFile() {
     const std::lock_guard<std::mutex> lock(interrupt_mutex_);
     interruptible_ = nullptr;
   }
-  chunks_.clear();
+  groups_.clear();
   idle_sides_.clear();
   connection_.reset();
   lease_.reset();
@@ -78,7 +80,7 @@ Result<Checkpoint> DuckDbDestination::Start(const StartOptions& options) {
 Status DuckDbDestination::BeginHistory(const NewHistory& history) {
   ETL_CHECK(started_ && !failed_ && pieces_ == 0);
   ETL_RETURN_IF_ERROR(Fail(OpenFile()));
-  chunks_.clear();
+  groups_.clear();
   Checkpoint next = progress_;
   next.identity = history.identity;
   next.timeline = history.timeline;
@@ -122,7 +124,16 @@ Status DuckDbDestination::Accept(Delivery delivery) {
 
 bool DuckDbDestination::ReleaseDue(Instant now) const {
   return file_->options().release.has_value() && connection_ != nullptr && pieces_ == 0 &&
-         chunks_.empty() && !delivery_.has_value() && now >= last_work_ + *file_->options().release;
+         groups_.empty() && !delivery_.has_value() && now >= last_work_ + *file_->options().release;
+}
+
+// When complete chunks have waited long enough for company.
+Instant DuckDbDestination::ChunksDue() const {
+  Instant due = kNever;
+  for (const ChunkGroup& group : groups_) {
+    if (!group.coming) due = std::min<Instant>(due, group.complete_since + kChunksWait);
+  }
+  return due;
 }
 
 Result<Progress> DuckDbDestination::Advance(Instant now) {
@@ -154,9 +165,13 @@ Result<Progress> DuckDbDestination::Advance(Instant now) {
     last_work_ = end;
     progress.worked = true;
     progress.durable = progress_.position;
+  } else if (pieces_ == 0 && ChunksDue() <= now) {
+    ETL_RETURN_IF_ERROR(Fail(StoreCompleteGroups(&progress)));
+    progress.worked = true;
   } else if (ReleaseDue(now)) {
     CloseFile();
   }
+  progress.by = std::min(progress.by, ChunksDue());
   if (ready_at_ > now) progress.by = std::min(progress.by, ready_at_);
   if (file_->options().release.has_value() && connection_ != nullptr)
     progress.by = std::min(progress.by, last_work_ + *file_->options().release);
@@ -221,6 +236,10 @@ Status DuckDbDestination::Shutdown(Instant deadline) {
     if (!progress.ok() || !progress->worked) break;
   }
   delivery_.reset();
+  if (started_ && !failed_ && status.ok() && connection_ != nullptr) {
+    Progress stored;
+    status = StoreCompleteGroups(&stored);
+  }
   CloseFile();
   pieces_ = 0;
   started_ = false;
@@ -293,7 +312,7 @@ Status DuckDbDestination::CheckpointIfNeeded() {
     const int64_t vectors = table == nullptr ? 0 : table->checkpoint.rows / kVectorRows + 1;
     held += std::min(deleted, vectors) * kBytesPerTouchedVector;
   }
-  if (held < file_->options().memory_bytes / 4 || !chunks_.empty()) return Status::OK();
+  if (held < file_->options().memory_bytes / 4 || !groups_.empty()) return Status::OK();
   // Another pipeline's open transaction is reason enough to try again later.
   if (connection_->Execute("CHECKPOINT").ok()) deleted_.clear();
   return Status::OK();

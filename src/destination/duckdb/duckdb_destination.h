@@ -21,7 +21,7 @@ namespace etl {
 
 /// One pipeline's tables in a DuckDB file. Each piece of a segment is applied at once inside an
 /// open DuckDB transaction, which COMMITs, together with the position, at the piece that completes
-/// it; rows of a chunk wait in a transaction of their own connection. After any error everything
+/// it; rows of chunks wait in transactions of their own connections, a few chunks in each. After any error everything
 /// open is rolled back and only Start, on a new object, goes on.
 ///
 /// Owned and called by the writer thread. A crash at any moment leaves the state before or after
@@ -52,12 +52,21 @@ class DuckDbDestination : public Destination {
     TableId table;
     std::string why;
   };
-  /// A chunk whose rows are being written, in a transaction of its own.
-  struct OpenChunk {
-    uint32_t attempt = 0;
+  /// Chunks of one table in one open transaction of their own connection: those that are complete,
+  /// and at most one whose rows are still coming.
+  struct ChunkGroup {
+    TableId table;
     uint32_t generation = 0;
-    int64_t rows = 0;
     std::unique_ptr<DuckDbConnection> connection;
+    std::vector<TableCheckpoint::DoneChunk> complete;
+    int64_t complete_rows = 0;
+    Instant complete_since{};
+    struct Coming {
+      uint32_t chunk = 0;
+      uint32_t attempt = 0;
+      int64_t rows = 0;
+    };
+    std::optional<Coming> coming;
   };
 
   // duckdb_destination.cc
@@ -73,6 +82,7 @@ class DuckDbDestination : public Destination {
   Status CheckpointIfNeeded();
   Status CountRows();
   bool ReleaseDue(Instant now) const;
+  Instant ChunksDue() const;
 
   // duckdb_segment.cc
   Status ApplySegment(Segment& segment, Progress* progress);
@@ -93,7 +103,11 @@ class DuckDbDestination : public Destination {
 
   // duckdb_copy.cc
   Status ApplyChunk(ChunkRows& rows, Progress* progress);
-  Status WriteChunk(const TableState& table, const ChunkRows& rows, OpenChunk* chunk);
+  Result<ChunkGroup*> GroupFor(const ChunkRows& rows);
+  Status WriteChunk(const TableState& table, const ChunkRows& rows, ChunkGroup* group);
+  bool WorthStoring(const TableState& table, const ChunkGroup& group) const;
+  Status StoreGroup(ChunkGroup& group, Progress* progress);
+  Status StoreCompleteGroups(Progress* progress);
   Status ApplySettled(const SettledRows& rows);
   Status ApplyFold(const FoldRequest& request, Progress* progress);
   Status FinishFold(TableState& table, FoldResult* result);
@@ -113,7 +127,7 @@ class DuckDbDestination : public Destination {
   std::unique_ptr<DuckDbFile::Lease> lease_;  // Outlives all connections.
   std::unique_ptr<DuckDbConnection> connection_;
   std::vector<std::unique_ptr<DuckDbConnection>> idle_sides_;
-  std::map<std::pair<uint32_t, uint32_t>, OpenChunk> chunks_;  // By table and chunk number.
+  std::vector<ChunkGroup> groups_;
 
   Checkpoint progress_;  // Without its tables.
   std::map<uint32_t, TableState> tables_;
