@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <poll.h>
 
 #include <fmt/format.h>
@@ -6,6 +8,7 @@
 #include "app/terminal.h"
 #include "app/work_context.h"
 #include "base/log.h"
+#include "config/nearest.h"
 
 namespace etl {
 namespace {
@@ -36,7 +39,7 @@ std::string Plan(const PipelineConfig& pipeline, RequestKind kind, const std::st
           "Pipeline {}: slot \"{}\" and (if etl-stream made it) publication \"{}\" will be removed "
           "at {}, and the\n"
           "bookkeeping at {}. The tables at the destination stay. It cannot be continued after "
-          "that, only begun anew.\n",
+          "that, only begun anew,\nand then into tables of its own: drop or rename these first.\n",
           pipeline.name, pipeline.slot, pipeline.publication, pipeline.source,
           pipeline.destination);
     default: return {};
@@ -93,7 +96,9 @@ std::string DroppedText(const Session& session) {
   if (session.config().pipelines.at(name).enabled) {
     text += fmt::format(
         "\nit is still in {}: take it out or set enabled: false there, otherwise the next run "
-        "begins it anew",
+        "begins it anew,\nand refuses tables that it finds at the destination: drop or rename "
+        "those "
+        "first",
         session.line().config);
   }
   return text;
@@ -123,6 +128,23 @@ Status CheckTable(const CommandLine& line, RequestKind kind) {
   return Status::OK();
 }
 
+// A table that the runner has told of. Where nothing ran yet, no name can be called wrong.
+Status CheckTableIsKnown(Session& session) {
+  const CommandLine& line = session.line();
+  if (line.table.empty()) return Status::OK();
+  ETL_ASSIGN_OR_RETURN(const std::optional<PipelineStatus> seen,
+                       session.catalog().GetStatus(line.pipeline));
+  if (!seen || seen->tables.empty()) return Status::OK();
+  std::vector<std::string> names;
+  for (const TableStatus& table : seen->tables) names.push_back(table.name);
+  if (std::find(names.begin(), names.end(), line.table) != names.end()) return Status::OK();
+  const std::optional<std::string> nearest = NearestName(line.table, names);
+  return MakeError(ErrorKind::kUsage, "ETL-U001",
+                   fmt::format("pipeline {} has no table \"{}\"", line.pipeline, line.table),
+                   nearest ? fmt::format("did you mean {}?", *nearest)
+                           : fmt::format("etl-stream status {} lists its tables", line.pipeline));
+}
+
 }  // namespace
 
 Result<int> PipelineCommand(Session& session) {
@@ -133,6 +155,7 @@ Result<int> PipelineCommand(Session& session) {
   ETL_RETURN_IF_ERROR(session.Choose({line.pipeline}).status());
   ETL_RETURN_IF_ERROR(Confirm(session, session.config().pipelines.at(line.pipeline), kind));
   ETL_RETURN_IF_ERROR(session.OpenCatalog());
+  ETL_RETURN_IF_ERROR(CheckTableIsKnown(session));
   ETL_ASSIGN_OR_RETURN(const std::optional<int64_t> runner,
                        session.catalog().RunnerOf(line.pipeline));
   if (kind == RequestKind::kDrop && !runner.has_value()) return DropNow(session);

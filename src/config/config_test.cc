@@ -40,7 +40,7 @@ pipelines:
     columns:
       public.users: {exclude: [password_hash], hash: [email]}
     hash_key: {file: keys/hash}
-    on_unrepresentable: "null"
+    on_unrepresentable: null
     enabled: false
 )";
 

@@ -238,7 +238,7 @@ class Loader {
     Retry(reader, pipeline);
     WalBudget(reader);
     Columns(reader, pipeline);
-    reader.Choice<UnrepresentablePolicy>(
+    reader.ChoiceWithNull<UnrepresentablePolicy>(
         "on_unrepresentable",
         {{"error", UnrepresentablePolicy::kError}, {"null", UnrepresentablePolicy::kNull}},
         &pipeline.on_unrepresentable);

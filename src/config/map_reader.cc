@@ -53,7 +53,7 @@ const YamlNode::Entry* MapReader::Take(const std::string& key) {
   if (!asked_before) known_.push_back(key);
   for (const YamlNode::Entry& entry : node_.entries) {
     if (entry.key != key) continue;
-    if (entry.value.kind != YamlNode::Kind::kNull) return &entry;
+    if (entry.value.kind != YamlNode::Kind::kNull || null_is_a_word_) return &entry;
     if (asked_before) return nullptr;
     context_.problems.Add("ETL-C012", entry.span, fmt::format("{} has no value", Path(key)),
                           "give it one, or remove the key");
@@ -233,7 +233,9 @@ std::optional<size_t> MapReader::ChoiceIndex(const std::string& key,
                                              const std::vector<std::string>& names) {
   const YamlNode::Entry* entry = Take(key);
   if (entry == nullptr) return std::nullopt;
-  const std::optional<std::string> text = ScalarText(entry->value, Path(key), context_);
+  const bool null_word = null_is_a_word_ && entry->value.kind == YamlNode::Kind::kNull;
+  const std::optional<std::string> text = null_word ? std::optional<std::string>("null")
+                                                    : ScalarText(entry->value, Path(key), context_);
   if (!text.has_value()) return std::nullopt;
   for (size_t i = 0; i < names.size(); ++i) {
     if (names[i] == *text) return i;

@@ -56,6 +56,14 @@ class MapReader {
     const std::optional<size_t> index = ChoiceIndex(key, names);
     if (index.has_value()) *out = (choices.begin() + *index)->second;
   }
+  /// As Choice, where a plain `null` (YAML's word for nothing) is one of the words.
+  template <typename T>
+  void ChoiceWithNull(const std::string& key,
+                      std::initializer_list<std::pair<const char*, T>> choices, T* out) {
+    null_is_a_word_ = true;
+    Choice<T>(key, choices, out);
+    null_is_a_word_ = false;
+  }
   /// A key that exists, but that this version does not act on: written at all, it is refused with
   /// the reason (ETL-C040).
   void NotYet(const std::string& key, const std::string& reason);
@@ -75,6 +83,7 @@ class MapReader {
   const std::string where_;
   DecodeContext& context_;
   std::vector<std::string> known_;
+  bool null_is_a_word_ = false;
 };
 
 }  // namespace etl

@@ -95,6 +95,7 @@ class Service {
   }
 
   Status StartOne(const std::string& name, Running& running) {
+    running.supervisor.reset();  // Its hold on the destination's file goes with it.
     ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*config_, name, &resources_));
     running.definition = config_->pipelines.at(name);
     running.supervisor = std::make_unique<Supervisor>(
@@ -150,7 +151,7 @@ class Service {
              (request.table.empty() ? "" : " " + request.table));
     Supervisor& supervisor = *running.supervisor;
     switch (request.kind) {
-      case RequestKind::kStart: supervisor.Resume(); break;
+      case RequestKind::kStart: supervisor.Resume(request.table); break;
       case RequestKind::kPause: supervisor.Pause(); break;
       case RequestKind::kResync: supervisor.Resync(request.table); break;
       case RequestKind::kSync:
@@ -223,12 +224,16 @@ class Service {
     const std::shared_ptr<const Config> fresh = reload_ ? reload_() : nullptr;
     if (fresh == nullptr) return;
     const std::shared_ptr<const Config> old = std::exchange(config_, fresh);
+    if (fresh->limits != old->limits || fresh->catalog != old->catalog)
+      LogWarn("a changed `limits` or `catalog` takes effect at the next start of the process");
     std::erase_if(dropped_, [&](const auto& name) { return !fresh->pipelines.contains(name); });
     for (auto& [name, running] : pipelines_) {
       const Instant deadline = context_.clock.Now() + old->limits.shutdown;
       const auto definition = fresh->pipelines.find(name);
-      if (definition == fresh->pipelines.end()) {
-        LogInfo("pipeline is no longer configured", {{"pipeline", name}});
+      if (definition == fresh->pipelines.end() || !definition->second.enabled) {
+        LogInfo(definition == fresh->pipelines.end() ? "pipeline is no longer configured"
+                                                     : "pipeline is no longer enabled",
+                {{"pipeline", name}});
         Halt(running, deadline);
         PutStatus(running);
         running.lock.reset();

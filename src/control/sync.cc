@@ -35,6 +35,7 @@ constexpr auto kWriteStatus = std::chrono::seconds(1);
 struct Awaited {
   UnixMicros asked_at = 0;  ///< what was seen before tells nothing
   int64_t request = 0;
+  Instant obeyed_since = kNever;
   Instant stopped_since = kNever;
   Lsn position;
   int64_t rows = 0;
@@ -57,9 +58,13 @@ void WaitALittle(ControlContext& context) {
   if ((fd.revents & POLLIN) != 0) context.interrupt.changed().Clear();
 }
 
+// A table that `tables` no longer selects stays as it is: nothing about it is behind.
+bool LeftOut(const TableStatus& table) {
+  return table.phase == TablePhase::kStopped && !table.error.starts_with("ETL-S123");
+}
+
 bool AnyTableStopped(const PipelineStatus& status) {
-  return std::any_of(status.tables.begin(), status.tables.end(),
-                     [](const TableStatus& table) { return table.phase == TablePhase::kStopped; });
+  return std::any_of(status.tables.begin(), status.tables.end(), LeftOut);
 }
 
 bool Halted(const PipelineStatus& status) {
@@ -76,8 +81,7 @@ bool AllTablesSettled(const PipelineStatus& status) {
 Status LeftBehind(const std::string& name, const PipelineStatus& status) {
   std::string tables;
   for (const TableStatus& table : status.tables) {
-    if (table.phase == TablePhase::kStopped)
-      tables += (tables.empty() ? "" : "; ") + table.name + ": " + table.error;
+    if (LeftOut(table)) tables += (tables.empty() ? "" : "; ") + table.name + ": " + table.error;
   }
   return MakeError(ErrorKind::kNegative, "ETL-S130",
                    "pipeline " + name + ": some tables were left behind: " + tables,
@@ -163,8 +167,10 @@ Result<bool> LookElsewhere(ControlContext& context, Syncing& sync, ProcessResour
   if (fresh) {
     if (context.on_status) context.on_status(*seen);
     if (!Halted(*seen) && seen->position >= sync.target && AllTablesSettled(*seen)) {
-      if (AnyTableStopped(*seen)) return LeftBehind(sync.name, *seen);
-      return true;
+      if (!AnyTableStopped(*seen)) return true;
+      // The request has them tried again: what shows before that is no verdict.
+      if (awaited.obeyed_since != kNever && now - awaited.obeyed_since >= kStartTime)
+        return LeftBehind(sync.name, *seen);
     }
   }
   if (!runner) {
@@ -173,6 +179,7 @@ Result<bool> LookElsewhere(ControlContext& context, Syncing& sync, ProcessResour
     return false;
   }
   ETL_ASSIGN_OR_RETURN(const RequestState request, context.catalog.StateOf(awaited.request));
+  if (request.done && awaited.obeyed_since == kNever) awaited.obeyed_since = now;
   const bool halted = fresh && request.done && Halted(*seen);
   if (!halted) awaited.stopped_since = kNever;
   if (halted && awaited.stopped_since == kNever) awaited.stopped_since = now;

@@ -57,9 +57,13 @@ struct Release {};
 struct Resync {
   std::string table;  ///< schema.table; empty: every table
 };
+/// Try a table that was set aside again, or all of them.
+struct RetryStopped {
+  std::string table;  ///< schema.table; empty: every one
+};
 /// Finish what is complete, drain and end.
 struct Drain {};
-using ReaderCommand = std::variant<SetTarget, Freeze, HoldAt, Release, Resync, Drain>;
+using ReaderCommand = std::variant<SetTarget, Freeze, HoldAt, Release, Resync, RetryStopped, Drain>;
 
 using DeliveryChannel = Channel<Delivery>;
 using ReplyChannel = Channel<WriterReply>;

@@ -20,6 +20,16 @@ namespace {
 // budget.
 constexpr int64_t kChunkPieceBytes = 4 << 20;
 
+// Layers below know no pipeline; what a person is to type names it.
+Status Named(const Status& status, const std::string& pipeline) {
+  constexpr std::string_view kPlaceholder = "PIPELINE";
+  ErrorParts parts = PartsOf(status);
+  const size_t at = parts.remedy.find(kPlaceholder);
+  if (at == std::string::npos) return WithContext(status, "pipeline " + pipeline);
+  parts.remedy.replace(at, kPlaceholder.size(), pipeline);
+  return WithContext(MakeError(KindOf(status), std::move(parts)), "pipeline " + pipeline);
+}
+
 }  // namespace
 
 Pipeline::Pipeline(const PipelineSpec& spec, ByteBudget* budget, const Clock& clock)
@@ -38,7 +48,7 @@ Result<std::unique_ptr<Pipeline>> Pipeline::Start(const PipelineSpec& spec, bool
       if (!closed.ok())
         LogWarn("closing the destination", {{"pipeline", spec.name}, {"error", ErrorLine(closed)}});
     }
-    return WithContext(status, "pipeline " + spec.name);
+    return Named(status, spec.name);
   }
   pipeline->StartThreads();
   return pipeline;
@@ -255,8 +265,8 @@ Status Pipeline::Stop(Instant deadline) {
   const Status closed =
       destination_->Shutdown(std::max(deadline, clock_.Now() + std::chrono::milliseconds(500)));
   const std::shared_ptr<const Status> outcome = outcome_.Load();
-  if (outcome != nullptr) return WithContext(*outcome, "pipeline " + spec_.name);
-  return closed.ok() ? Status::OK() : WithContext(closed, "pipeline " + spec_.name);
+  if (outcome != nullptr) return Named(*outcome, spec_.name);
+  return closed.ok() ? Status::OK() : Named(closed, spec_.name);
 }
 
 }  // namespace etl

@@ -174,6 +174,8 @@ Status Reader::TakeCommands() {
     } else if (const auto* resync = std::get_if<Resync>(&*command)) {
       resyncs_.push_back(resync->table);
       poll_wanted_ = true;
+    } else if (const auto* retry = std::get_if<RetryStopped>(&*command)) {
+      RetryStoppedTables(retry->table);
     } else {
       draining_ = true;
     }

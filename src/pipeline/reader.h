@@ -125,6 +125,7 @@ class Reader : public Stage {
   Status BeginTable(const TableFacts& facts);
   Status StopTable(TableId id, TableRuntime& table, std::string code, std::string reason);
   Status KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts);
+  void RetryStoppedTables(const std::string& name);
   void WantCopy(TableRuntime& table, std::string reason, bool keep_target);
   Status AbandonTable(TableId id, TableRuntime& table, std::string reason);
   Status StartWantedCopies();

@@ -220,6 +220,22 @@ void Reader::WantCopy(TableRuntime& table, std::string reason, bool keep_target)
   poll_wanted_ = true;
 }
 
+// The next look begins its copy, unless what stopped it still holds. A table that is not selected
+// or not published is not set aside for a fault.
+void Reader::RetryStoppedTables(const std::string& name) {
+  for (TableId id : tables_.ids()) {
+    TableRuntime& table = tables_.at(id);
+    if (table.phase != TablePhase::kStopped || table.schema == nullptr) continue;
+    if (table.stop_code == kLeft || table.stop_code == kNotSelected) continue;
+    if (!name.empty() && name != table.schema->QualifiedName()) continue;
+    table.phase = TablePhase::kWaiting;
+    table.keep_target = false;
+    table.stop_code.clear();
+    table.note.clear();
+    poll_wanted_ = true;
+  }
+}
+
 // From here on its rows are not followed, until the next copy begins. The destination is told in
 // the same transaction: after a crash the gap must be known.
 Status Reader::AbandonTable(TableId id, TableRuntime& table, std::string reason) {

@@ -40,7 +40,9 @@ void Supervisor::Stop(Instant deadline) {
 }
 
 void Supervisor::Pause() { Put({.kind = Request::Kind::kPause}); }
-void Supervisor::Resume() { Put({.kind = Request::Kind::kResume}); }
+void Supervisor::Resume(std::string table) {
+  Put({.kind = Request::Kind::kResume, .table = std::move(table)});
+}
 void Supervisor::Resync(std::string table) {
   Put({.kind = Request::Kind::kResync, .table = std::move(table)});
 }
@@ -142,6 +144,7 @@ void Supervisor::TakeRequests(Pipeline* pipeline) {
         paused_ = false;
         stopped_by_.Store(nullptr);
         last_progress_ = clock_.Now();
+        if (pipeline != nullptr) retries_.push_back(std::move(request.table));
         break;
       case Request::Kind::kResync:
         paused_ = false;
@@ -164,6 +167,8 @@ void Supervisor::Forward(Pipeline& pipeline) {
   const std::shared_ptr<const PipelineStatus> seen = pipeline.status();
   for (std::string& table : std::exchange(resyncs_, {}))
     pipeline.Command(etl::Resync{.table = std::move(table)});
+  for (std::string& table : std::exchange(retries_, {}))
+    pipeline.Command(RetryStopped{.table = std::move(table)});
   if (!target_sent_ && target_.valid()) {
     pipeline.Command(etl::SetTarget{.lsn = target_});
     target_sent_ = true;

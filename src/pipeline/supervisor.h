@@ -46,8 +46,9 @@ class Supervisor {
 
   // Requests, from the control thread. They are obeyed in order, within a fraction of a second.
   void Pause();
-  /// Also tries a stopped pipeline again.
-  void Resume();
+  /// Also tries a stopped pipeline again, or the tables of a running one that were set aside: the
+  /// named one (schema.table), or all.
+  void Resume(std::string table = {});
   /// schema.table, or empty: all tables, with a new history where the old one cannot be continued.
   void Resync(std::string table);
   /// The stored position that must be reached; see `reached`.
@@ -103,6 +104,7 @@ class Supervisor {
   bool new_history_ = false;
   Lsn target_;
   std::deque<std::string> resyncs_;
+  std::deque<std::string> retries_;
   std::deque<std::function<void(Pipeline&)>> work_;
   bool target_sent_ = false;
   Lsn last_durable_;

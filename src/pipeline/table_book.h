@@ -30,7 +30,7 @@ struct TableRuntime {
   bool relation_seen = false;  ///< a Relation message came in this session
   /// The last one shows the columns of `schema`; else another one must come before a row.
   bool relation_fits = true;
-  bool ignore_rows = true;     ///< waiting, stopped, or a new copy begins at the next boundary
+  bool ignore_rows = true;  ///< waiting, stopped, or a new copy begins at the next boundary
   std::unique_ptr<TableBatcher> batcher;
   uint64_t begun_transaction = 0;  ///< serial of the transaction the batcher was last told of
   bool dirty = false;              ///< the batcher holds rows of the open segment

@@ -85,10 +85,9 @@ std::string OptionValue(std::string_view value) {
 }
 
 void Complete(const SourceOptions& options, PgConnection::Mode mode, Parameters& parameters) {
-  if (!parameters.contains("sslmode") && std::getenv("PGSSLMODE") == nullptr &&
-      !AllLocal(parameters)) {
+  // Written in the configuration or verified: the environment does not weaken it unseen.
+  if (!parameters.contains("sslmode") && !AllLocal(parameters))
     parameters["sslmode"] = "verify-full";
-  }
   const auto tls = parameters.find("sslmode");
   if (tls != parameters.end() && tls->second.starts_with("verify-") &&
       !parameters.contains("sslrootcert") && std::getenv("PGSSLROOTCERT") == nullptr) {

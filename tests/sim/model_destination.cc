@@ -594,9 +594,8 @@ FoldResult ModelDestination::FoldAsMultiset(DestinationTable& table, Lsn ignore_
       rows.push_back(change.row);
     } else {
       const auto found = std::find(rows.begin(), rows.end(), change.row);
-      if (found == rows.end() &&
-          store_->may_diverge(table.checkpoint.schema->id.oid, table.checkpoint.from,
-                              change.commit)) {
+      if (found == rows.end() && store_->may_diverge(table.checkpoint.schema->id.oid,
+                                                     table.checkpoint.from, change.commit)) {
         continue;  // Columns changed silently; the next look copies the table again.
       }
       if (found == rows.end()) {

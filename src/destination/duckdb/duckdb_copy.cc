@@ -44,7 +44,8 @@ bool DuckDbDestination::HasOpenChunks(TableId table) const {
 // else a new one. None for rows of an attempt that was given up.
 Result<DuckDbDestination::ChunkGroup*> DuckDbDestination::GroupFor(const ChunkRows& rows) {
   for (auto group = groups_.begin(); group != groups_.end(); ++group) {
-    if (group->table != rows.table || !group->coming || group->coming->chunk != rows.chunk) continue;
+    if (group->table != rows.table || !group->coming || group->coming->chunk != rows.chunk)
+      continue;
     if (rows.attempt < group->coming->attempt) return nullptr;
     if (rows.attempt == group->coming->attempt) return &*group;
     if (!group->complete.empty()) {
@@ -88,7 +89,8 @@ Status DuckDbDestination::ApplyChunk(ChunkRows& rows, Progress* progress) {
   ETL_RETURN_IF_ERROR(WriteChunk(*table, rows, group));
   if (!rows.done.has_value()) return Status::OK();
   const TableCheckpoint::DoneChunk record{rows.chunk, rows.done->high, rows.done->rows};
-  ETL_RETURN_IF_ERROR(books_.SaveChunkDone(*group->connection, rows.table, rows.generation, record));
+  ETL_RETURN_IF_ERROR(
+      books_.SaveChunkDone(*group->connection, rows.table, rows.generation, record));
   group->coming.reset();
   group->complete.push_back(record);
   group->complete_rows += record.rows;
@@ -147,8 +149,8 @@ Status DuckDbDestination::WriteChunk(const TableState& table, const ChunkRows& r
   DuckDbTable place = books_.Shadow(*group->connection, table);
   if (options_.mode == Mode::kAppend) {
     place = books_.Target(*group->connection, table);
-    const uint64_t first =
-        (static_cast<uint64_t>(rows.chunk) << kRowBits) + static_cast<uint64_t>(group->coming->rows);
+    const uint64_t first = (static_cast<uint64_t>(rows.chunk) << kRowBits) +
+                           static_cast<uint64_t>(group->coming->rows);
     ETL_ASSIGN_OR_RETURN(
         mapped, EngineRows(mapped, Op::kSnapshot, Lsn{table.checkpoint.from.value - 1}, first));
   }

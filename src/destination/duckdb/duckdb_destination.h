@@ -21,8 +21,8 @@ namespace etl {
 
 /// One pipeline's tables in a DuckDB file. Each piece of a segment is applied at once inside an
 /// open DuckDB transaction, which COMMITs, together with the position, at the piece that completes
-/// it; rows of chunks wait in transactions of their own connections, a few chunks in each. After any error everything
-/// open is rolled back and only Start, on a new object, goes on.
+/// it; rows of chunks wait in transactions of their own connections, a few chunks in each. After
+/// any error everything open is rolled back and only Start, on a new object, goes on.
 ///
 /// Owned and called by the writer thread. A crash at any moment leaves the state before or after
 /// one such transaction.

@@ -33,10 +33,9 @@ bool DuckDbDestination::StoresTarget(const TableState& table) const {
 
 Status DuckDbDestination::ApplySegment(Segment& segment, Progress* progress) {
   // A change of columns cannot pass by rows that are written and not stored yet.
-  const bool changes_tables =
-      std::any_of(segment.parts.begin(), segment.parts.end(), [](const SegmentPart& part) {
-        return std::holds_alternative<SchemaChange>(part);
-      });
+  const bool changes_tables = std::any_of(
+      segment.parts.begin(), segment.parts.end(),
+      [](const SegmentPart& part) { return std::holds_alternative<SchemaChange>(part); });
   if (pieces_ == 0 && changes_tables) ETL_RETURN_IF_ERROR(StoreCompleteGroups(progress));
   while (true) {
     if (pieces_ == 0) ETL_RETURN_IF_ERROR(connection_->Begin());
