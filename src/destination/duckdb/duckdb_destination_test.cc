@@ -1,5 +1,7 @@
 #include "destination/duckdb/duckdb_destination.h"
 
+#include <filesystem>
+
 #include <gtest/gtest.h>
 
 #include "destination/conformance.h"
@@ -115,6 +117,20 @@ class DuckDbDestinationTest : public testing::Test {
   std::shared_ptr<DuckDbFile> file_;
   std::unique_ptr<DuckDbDestination> destination_;
 };
+
+// Two handles on one file would not see each other.
+TEST(DuckDbFiles, AFileIsTheSameBeforeAndAfterItExists) {
+  TemporaryFile temporary;
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(std::filesystem::path(temporary.path()).parent_path());
+  DuckDbFiles files;
+  const std::shared_ptr<DuckDbFile> first = files.Get({.path = "new.duckdb"});
+  EXPECT_TRUE(DuckDbFile::Acquire(first).ok());
+  EXPECT_TRUE(std::filesystem::exists("new.duckdb"));
+  EXPECT_EQ(files.Get({.path = "new.duckdb"}), first);
+  EXPECT_EQ(files.Get({.path = std::filesystem::absolute("new.duckdb").string()}), first);
+  std::filesystem::current_path(before);
+}
 
 TEST_F(DuckDbDestinationTest, AppendKeepsEveryChangeWithItsPosition) {
   Open(Mode::kAppend);

@@ -109,7 +109,9 @@ DuckDbFile::Lease::~Lease() {
 
 std::shared_ptr<DuckDbFile> DuckDbFiles::Get(const DuckDbOptions& options) {
   std::error_code ignored;
-  std::filesystem::path path = std::filesystem::weakly_canonical(options.path, ignored);
+  // Absolute first: a file that does not exist yet has no other name once it does.
+  std::filesystem::path path =
+      std::filesystem::weakly_canonical(std::filesystem::absolute(options.path, ignored), ignored);
   if (path.empty()) path = options.path;
   std::lock_guard lock(mutex_);
   std::weak_ptr<DuckDbFile>& slot = files_[path.string()];
