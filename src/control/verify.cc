@@ -141,7 +141,7 @@ Result<VerifiedTable> Compare(const Sides& sides) {
   table.source_rows = source.rows;
   table.destination_rows = destination.rows;
   table.equal = source == destination;
-  if (table.equal) return table;
+  if (*table.equal) return table;
   if (sides.schema->identity == Identity::kKey) {
     ETL_RETURN_IF_ERROR(NameDifferences(sides, std::max(source.rows, destination.rows), &table));
   } else {
