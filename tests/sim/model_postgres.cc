@@ -136,6 +136,7 @@ TableFacts ModelPostgres::Facts(uint32_t oid, const ModelTableState& state) cons
   facts.replica_identity = state.replica_identity;
   facts.publication_entry = state.publication_entry;
   facts.key = state.key;
+  facts.attributes = static_cast<int16_t>(state.next_attnum - 1);
   for (const ModelColumn& column : state.columns) {
     AttributeFacts attribute;
     attribute.attnum = column.attnum;
@@ -745,8 +746,8 @@ void ModelPostgres::PublicationAction() {
   const ModelTableStatePtr newest = NewestState(oid);
   if (newest == nullptr || ExclusivelyLocked(oid)) return;
   // Not modelled: one transaction that changes a row before the table leaves the publication, again
-  // while it is out, and ends after it is back. The stream shows half of it, and the engine does not
-  // notice that.
+  // while it is out, and ends after it is back. The stream shows half of it, and the engine does
+  // not notice that.
   if (newest->publication_entry != 0) {
     for (const auto& [xid, txn] : active_) {
       if (txn->write_locks.contains(oid)) return;
