@@ -168,6 +168,21 @@ TEST_F(DuckDbDestinationTest, AppendKeepsEveryChangeWithItsPosition) {
             std::vector<std::string>{"5 i"});
 }
 
+TEST(DuckDbFullDisk, TheErrorNamesTheFileOrTheFolderOfWhatDoesNotFitIntoMemory) {
+  const DuckDbOptions options{.path = "/data/copy.duckdb", .spill_dir = "/spill"};
+  for (const char* why : {"Could not write file \"/data/copy.duckdb.wal\": No space left on device",
+                          "Could not write file: Disk quota exceeded", "write: File too large"}) {
+    const ErrorParts parts =
+        PartsOf(NameFullPlace(DuckDbError(DUCKDB_ERROR_IO, why, "COMMIT"), options));
+    EXPECT_EQ(parts.code, "ETL-D130");
+    EXPECT_EQ(parts.what, "there is no space left for /data/copy.duckdb");
+    EXPECT_NE(parts.why.find(why), std::string::npos) << parts.why;
+    EXPECT_NE(parts.remedy.find("free space"), std::string::npos);
+  }
+  const Status other = DuckDbError(DUCKDB_ERROR_IO, "Could not read", "COMMIT");
+  EXPECT_EQ(PartsOf(NameFullPlace(other, options)).what, PartsOf(other).what);
+}
+
 TEST_F(DuckDbDestinationTest, ATableThatSomebodyElseMadeIsNeverTouched) {
   Open(Mode::kMirror);
   Sql("CREATE SCHEMA public; CREATE TABLE public.Taken AS SELECT 42 AS a");
