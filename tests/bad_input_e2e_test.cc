@@ -36,6 +36,20 @@ class BadInput : public E2eTest {
     ASSERT_TRUE(Sql("INSERT INTO public.a SELECT i, 'later' FROM generate_series(" +
                     std::to_string(from) + ", " + std::to_string(to) + ") i"));
   }
+  // What does not compress: more than a small disk holds.
+  void AddMuch() {
+    ASSERT_TRUE(
+        Sql("INSERT INTO public.a SELECT i, (SELECT string_agg(md5(i::text || j || random()), '') "
+            "FROM generate_series(1, 100) j) FROM generate_series(1000, 6000) i"));
+  }
+  static void ExpectFull(const Ended& sync, const std::string& place) {
+    EXPECT_EQ(sync.exit_code, 75) << sync.Describe();
+    EXPECT_THAT(sync.err, HasSubstr("ETL-D130"));
+    EXPECT_THAT(sync.err, HasSubstr("no space left for")) << sync.Describe();
+    EXPECT_THAT(sync.err, HasSubstr(place)) << sync.Describe();
+    EXPECT_THAT(sync.err, HasSubstr("free space")) << sync.Describe();
+    EXPECT_THAT(sync.err, HasSubstr("stays")) << sync.Describe();
+  }
   // sync says that the position is lost, status shows it, and resync repairs.
   void ExpectLostThenRepaired(const std::string& code) {
     const Ended sync = space_.Sync();
@@ -212,31 +226,128 @@ TEST_F(BadInput, UnknownKeyTouchesNothing) {
       "0");
 }
 
+// A small file system; where none can be mounted (it takes root), a limit of the size of files,
+// which is much the same.
+class SmallDisk {
+ public:
+  SmallDisk(Workspace* space, std::string path) : space_(space), path_(std::move(path)) {
+    fs::create_directory(path_);
+    mounted_ = mount("tmpfs", path_.c_str(), "tmpfs", 0, "size=6m") == 0;
+    if (!mounted_) space_->LimitFileSize(6 << 20);
+  }
+  ~SmallDisk() {
+    if (mounted_) umount2(path_.c_str(), MNT_DETACH);
+  }
+  /// Also for `running`, if there is one.
+  void MakeRoom(const Running* running = nullptr) {
+    space_->LimitFileSize(0);
+    if (mounted_) {
+      ASSERT_EQ(mount(nullptr, path_.c_str(), nullptr, MS_REMOUNT, "size=200m"), 0);
+    } else if (running != nullptr) {
+      running->LiftFileSize();
+    }
+  }
+
+ private:
+  Workspace* const space_;
+  const std::string path_;
+  bool mounted_ = false;
+};
+
 TEST_F(BadInput, FullDiskIsSaidAndNothingIsLost) {
-  const std::string mount_point = space_.path("small");
-  fs::create_directory(mount_point);
-  if (mount("tmpfs", mount_point.c_str(), "tmpfs", 0, "size=6m") != 0)
-    GTEST_SKIP() << "a small file system cannot be mounted here: it takes root";
-  struct Unmount {
-    const std::string& path;
-    ~Unmount() { umount2(path.c_str(), MNT_DETACH); }
-  } unmount{mount_point};
+  SmallDisk disk(&space_, space_.path("small"));
   config_.path = "small/copy.duckdb";
   config_.top = {"limits: {spill_dir: .}"};
   space_.Write(config_);
   const Ended first = space_.Sync();
   ASSERT_EQ(first.exit_code, 0) << first.Describe();
-  // What does not compress: more than the disk holds.
-  ASSERT_TRUE(
-      Sql("INSERT INTO public.a SELECT i, (SELECT string_agg(md5(i::text || j || random()), '') "
-          "FROM generate_series(1, 100) j) FROM generate_series(1000, 6000) i"));
+  AddMuch();
   const Ended full = space_.Run({"sync"}, {}, std::chrono::seconds(120));
-  EXPECT_EQ(full.exit_code, 75) << full.Describe();
-  EXPECT_THAT(full.err, HasSubstr("ETL-D130"));
-  ASSERT_EQ(mount(nullptr, mount_point.c_str(), nullptr, MS_REMOUNT, "size=200m"), 0);
+  ExpectFull(full, space_.path("small/copy.duckdb"));
+  EXPECT_LT(full.seconds, 60) << "it gives up";
+  // Once more, from what the first one left.
+  ExpectFull(space_.Run({"sync"}, {}, std::chrono::seconds(120)), space_.path("small/copy.duckdb"));
+  disk.MakeRoom();
   const Ended repaired = space_.Sync();
   EXPECT_EQ(repaired.exit_code, 0) << repaired.Describe();
-  EXPECT_EQ(Differences(server_->ConnInfo(database_), mount_point + "/copy.duckdb"), "");
+  EXPECT_EQ(Differences(server_->ConnInfo(database_), space_.path("small/copy.duckdb")), "");
+}
+
+TEST_F(BadInput, RunSurvivesAFullDiskThatHoldsEverything) {
+  SmallDisk disk(&space_, space_.path("small"));
+  config_.path = "small/copy.duckdb";
+  config_.catalog = "small/catalog.db";
+  space_.Write(config_);
+  Running service = space_.Start({"run"});
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; })) << service.err_so_far();
+  AddMuch();
+  ASSERT_TRUE(Eventually(
+      [&] { return service.err_so_far().find("no space left for") != std::string::npos; },
+      std::chrono::seconds(60)))
+      << service.err_so_far();
+  // Longer than `sync` would wait, with nothing else to be had on that disk.
+  std::string filler(1 << 16, 'x');
+  const int fd = open(space_.path("small/filler").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_GE(fd, 0);
+  for (int i = 0; i < 200 && write(fd, filler.data(), filler.size()) > 0; ++i) continue;
+  close(fd);
+  EXPECT_FALSE(Eventually([&] { return !service.alive(); }, std::chrono::seconds(6)))
+      << service.err_so_far();
+  disk.MakeRoom(&service);
+  const std::string there = Value("SELECT count(*) FROM public.a");
+  EXPECT_TRUE(Eventually(
+      [&] {
+        const Ended rows = space_.Run({"query", "p", "SELECT count(*) AS n FROM a", "--json"});
+        return rows.out.find("\"n\":" + there) != std::string::npos;
+      },
+      std::chrono::seconds(60)))
+      << service.err_so_far();
+  EXPECT_TRUE(Eventually([&] { return Phase() == "running"; })) << service.err_so_far();
+  service.Signal(SIGTERM);
+  EXPECT_EQ(service.Wait(std::chrono::seconds(10)).exit_code, 0);
+  EXPECT_EQ(Differences(server_->ConnInfo(database_), space_.path("small/copy.duckdb")), "");
+}
+
+TEST_F(BadInput, DiskThatIsFullDuringTheFirstCopyIsGivenUp) {
+  AddMuch();
+  space_.LimitFileSize(6 << 20);
+  const Ended full = space_.Run({"sync"}, {}, std::chrono::seconds(120));
+  ExpectFull(full, "copy.duckdb");
+  EXPECT_LT(full.seconds, 60) << "it gives up";
+  space_.LimitFileSize(0);
+  ExpectEqual();
+}
+
+TEST_F(BadInput, RunGoesOnByItselfOnceAFullDiskHasSpaceAgain) {
+  space_.LimitFileSize(6 << 20);
+  Running service = space_.Start({"run"});
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; })) << service.err_so_far();
+  AddMuch();
+  ASSERT_TRUE(Eventually([&] { return Phase() == "retrying"; }, std::chrono::seconds(60)))
+      << service.err_so_far();
+  // Whoever waits for the service is told why it does not get there.
+  const Ended sync = space_.Run({"sync"}, {}, std::chrono::seconds(120));
+  EXPECT_EQ(sync.exit_code, 75) << sync.Describe();
+  EXPECT_THAT(sync.err, HasSubstr("ETL-D130")) << sync.Describe();
+  std::string error;
+  EXPECT_TRUE(Eventually([&] {
+    const nlohmann::json status = Status();
+    error = status.at("error").dump();
+    return status.at("phase") == "retrying" && error.find("ETL-D130") != std::string::npos;
+  })) << error;
+  EXPECT_TRUE(service.alive()) << "it never gives up";
+  service.LiftFileSize();
+  const std::string there = Value("SELECT count(*) FROM public.a");
+  EXPECT_TRUE(Eventually(
+      [&] {
+        const Ended rows = space_.Run({"query", "p", "SELECT count(*) AS n FROM a", "--json"});
+        return rows.out.find("\"n\":" + there) != std::string::npos;
+      },
+      std::chrono::seconds(60)))
+      << service.err_so_far();
+  service.Signal(SIGTERM);
+  EXPECT_EQ(service.Wait(std::chrono::seconds(10)).exit_code, 0);
+  EXPECT_EQ(Different(), "");
 }
 
 TEST_F(BadInput, FileHeldByAnotherProcessIsWaitedForThenGivenUp) {

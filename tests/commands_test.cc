@@ -243,13 +243,16 @@ TEST_F(Commands, SyncSaysWhyAPipelineElsewhereStopped) {
   End(runner, "run");
 }
 
-TEST_F(Commands, VerifyOfAnAppendPipelineComparesNothing) {
+TEST_F(Commands, VerifyOfAnAppendPipelineComparesTheLatestRows) {
   Sql("CREATE TABLE t (id int PRIMARY KEY)");
   Write("    mode: append\n");
   ASSERT_EQ(Run({"sync"}).exit_code, 0);
+  Sql("INSERT INTO t VALUES (1), (2); DELETE FROM t WHERE id = 1");
   const Outcome verify = Run({"verify", "shop", "--json"});
   EXPECT_EQ(verify.exit_code, 0) << verify.err;
-  EXPECT_EQ(Json::parse(verify.out)["tables"][0]["equal"], nullptr);
+  const Json table = Json::parse(verify.out)["tables"][0];
+  EXPECT_EQ(table["equal"], true);
+  EXPECT_EQ(table["destination_rows"], 1);
 }
 
 TEST_F(Commands, DropThroughTheServiceForgetsThePipelineAndKeepsItsTables) {

@@ -170,8 +170,15 @@ constexpr ErrorPage kPages[] = {
      "`query` runs one statement that gives rows, and nothing can be changed. DuckDB's own words "
      "are "
      "in the message."},
-    {"ETL-D130", "the destination's disk is full",
-     "Nothing of the transaction at hand was stored. Free some space; work goes on by itself."},
+    {"ETL-D130", "there is no space left for the destination",
+     "The message names the file, or the folder into which DuckDB spills what does not fit into "
+     "memory. What was stored stays, position and rows together; nothing of the transaction at "
+     "hand "
+     "was stored.\n"
+     "Free some space (or raise limits.spill or limits.memory, if it is the folder). `run` tries "
+     "again for ever and goes on where it stopped; `sync` gives up after retry.give_up, and goes "
+     "on "
+     "when it is started again."},
     {"ETL-D131", "the DuckDB file is held by another process",
      "DuckDB lets one process in at a time. A runner lets go of the file after `release` without "
      "changes; end any other process.\n"

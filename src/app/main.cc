@@ -1,3 +1,4 @@
+#include <csignal>
 #include <cstdio>
 #include <map>
 
@@ -51,4 +52,8 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace etl
 
-int main(int argc, char** argv) { return etl::Main(argc, argv); }
+int main(int argc, char** argv) {
+  // A file that may not grow (ulimit -f) is an error of the write, as a full disk is.
+  signal(SIGXFSZ, SIG_IGN);
+  return etl::Main(argc, argv);
+}

@@ -38,6 +38,7 @@ Fingerprint FingerprintOf(const TableFacts& facts) {
   fingerprint.publication_entry = facts.publication_entry;
   fingerprint.row_filter = facts.row_filter;
   fingerprint.persistence = facts.persistence;
+  fingerprint.attributes = facts.attributes;
   return fingerprint;
 }
 
@@ -45,6 +46,7 @@ std::string FingerprintToText(const Fingerprint& fingerprint) {
   Json json{{"entry", fingerprint.publication_entry},
             {"filter", fingerprint.row_filter},
             {"persistence", std::string(1, fingerprint.persistence)},
+            {"given", fingerprint.attributes},
             {"leaves", Json::array()},
             {"attributes", Json::array()}};
   for (const auto& [leaf, node] : fingerprint.file_nodes) {
@@ -63,6 +65,7 @@ Result<Fingerprint> FingerprintFromText(std::string_view text) {
     fingerprint.publication_entry = json.at("entry");
     fingerprint.row_filter = json.at("filter");
     fingerprint.persistence = json.at("persistence").get<std::string>().at(0);
+    fingerprint.attributes = json.value("given", int16_t{0});
     for (const Json& leaf : json.at("leaves")) {
       fingerprint.file_nodes[leaf.at(0)] = leaf.at(1);
       fingerprint.bounds[leaf.at(0)] = leaf.at(2);

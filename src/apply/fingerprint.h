@@ -19,6 +19,7 @@ struct Fingerprint {
   uint32_t publication_entry = 0;
   std::string row_filter;
   char persistence = 'p';
+  int16_t attributes = 0;  ///< attnums given so far; no reason to copy, but see StepForRelation
 
   friend bool operator==(const Fingerprint&, const Fingerprint&) = default;
 };

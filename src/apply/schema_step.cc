@@ -1,7 +1,9 @@
 #include "apply/schema_step.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <set>
 
 #include "batch/table_batcher.h"
 
@@ -133,6 +135,21 @@ bool MayHaveBeenReplaced(const TableSchema& from, const TableSchema& to) {
   return false;
 }
 
+// Whether a column came and went unseen before one that came and stayed. Its name and type are not
+// known any more: the Relation message may have shown it in the place of the other (rule 7.1).
+bool MayShowAColumnThatWent(const TableSchema& from, const TableSchema& to, const TableFacts& facts,
+                            int16_t given) {
+  std::set<int16_t> live;
+  for (const AttributeFacts& column : facts.columns) live.insert(column.attnum);
+  for (const WireColumn& column : from.wire) given = std::max(given, column.attnum);
+  for (const WireColumn& added : to.wire) {
+    for (int attnum = given + 1; attnum < added.attnum; ++attnum) {
+      if (!live.contains(static_cast<int16_t>(attnum))) return true;
+    }
+  }
+  return false;
+}
+
 Result<SchemaStep> Compare(const TableSchema& from, TableSchemaPtr to, const TableFacts* facts) {
   SchemaStep step;
   step.to = to;
@@ -221,7 +238,8 @@ bool RelationMatches(const DecodedMessage& relation, const TableSchema& schema) 
 }
 
 Result<SchemaStep> StepForRelation(const DecodedMessage& relation, const TableSchema& from,
-                                   const TableFacts* facts, const ColumnRules& rules) {
+                                   const TableFacts* facts, const ColumnRules& rules,
+                                   int16_t given) {
   const std::optional<std::vector<int16_t>> attnums = AttnumSearch(relation, from, facts).Unique();
   if (!attnums) return CopyStep("its columns changed in a way that has several explanations");
   // The table as this message shows it, in the catalog's terms.
@@ -260,6 +278,8 @@ Result<SchemaStep> StepForRelation(const DecodedMessage& relation, const TableSc
   if (relation.replica_identity == 'f' && facts != nullptr) shown.key = facts->key;
   Result<TableSchemaPtr> to = MakeTableSchema(shown, rules, from.version + 1);
   if (!to.ok()) return to.status();
+  if (facts != nullptr && MayShowAColumnThatWent(from, **to, *facts, given))
+    return CopyStep("a column was added and dropped, and another one added, since the last look");
   return Compare(from, *to, facts);
 }
 

@@ -30,9 +30,12 @@ struct SchemaStep {
 bool RelationMatches(const DecodedMessage& relation, const TableSchema& schema);
 
 /// A Relation message that differs from `from`, explained with the system catalog as it is now
-/// (rules 7.1, 7.2, 7.4). `facts` may be null: the table is gone from the catalog by now.
+/// (rules 7.1, 7.2, 7.4). `facts` may be null: the table is gone from the catalog by now. `given`:
+/// attribute numbers up to there had been given when `from` was the newest version; a later one
+/// that the catalog does not show was that of a column nobody here has seen.
 Result<SchemaStep> StepForRelation(const DecodedMessage& relation, const TableSchema& from,
-                                   const TableFacts* facts, const ColumnRules& rules);
+                                   const TableFacts* facts, const ColumnRules& rules,
+                                   int16_t given);
 
 /// What the poll found, once the stream has passed it (rule 7.3).
 Result<SchemaStep> StepForCatalog(const TableFacts& facts, const TableSchema& from,

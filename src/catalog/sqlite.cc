@@ -99,7 +99,8 @@ Status SqliteFile::Error(int code) const {
     case SQLITE_IOERR:
       parts.code = "ETL-R102";
       parts.what = fmt::format("the catalog {} cannot be written", path_);
-      parts.remedy = "look at the free space of its disk";
+      parts.safe = "no row is lost: the destination knows its position";
+      parts.remedy = "look at the free space of its disk; it is tried again";
       return MakeError(ErrorKind::kTransient, std::move(parts));
     case SQLITE_CORRUPT:
       parts.code = "ETL-R103";

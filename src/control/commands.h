@@ -59,7 +59,8 @@ struct VerifyReport {
   bool equal() const;
 };
 /// `verify`: compares source and destination at one position, table by table. Where another process
-/// runs the pipeline, that one does it. Tables of a pipeline in append mode are not compared.
+/// runs the pipeline, that one does it. In append mode the destination's side is the latest change
+/// of each key; tables without a key, and pipelines without a snapshot, are not compared.
 Result<VerifyReport> RunVerify(ControlContext& context, const VerifyOptions& options);
 
 /// `tap`: hands each change from now on to `print` as one JSON object without a newline, until the

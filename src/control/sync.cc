@@ -39,6 +39,9 @@ struct Awaited {
   Instant stopped_since = kNever;
   Lsn position;
   int64_t rows = 0;
+  int64_t most_rows = 0;
+  bool retried = false;  ///< since the position moved last
+  std::string error;     ///< what made it retry
   Instant progress{};
 };
 
@@ -146,11 +149,11 @@ Status StoppedElsewhere(const std::string& name, const PipelineStatus& status) {
        .remedy = (paused ? "" : "mend the cause, then ") + ("etl-stream pipeline start " + name)});
 }
 
-Status NoProgress(const std::string& name, const PipelineStatus& status) {
+Status NoProgress(const std::string& name, const std::string& error) {
   return MakeError(ErrorKind::kTransient,
                    {.code = "ETL-S132",
                     .what = "pipeline " + name + " made no progress in the process that runs it",
-                    .why = status.error,
+                    .why = error,
                     .safe = "what is stored stays as it is",
                     .remedy = "etl-stream status " + name});
 }
@@ -188,12 +191,21 @@ Result<bool> LookElsewhere(ControlContext& context, Syncing& sync, ProcessResour
   int64_t rows = 0;
   if (fresh) {
     for (const TableStatus& table : seen->tables) rows += table.rows;
-    if (seen->position != awaited.position || rows != awaited.rows) awaited.progress = now;
-    awaited.position = seen->position;
+    const bool moved = seen->position > awaited.position && awaited.position < sync.target;
+    if (moved) awaited.retried = false;
+    if (seen->phase == PipelinePhase::kRetrying) {
+      awaited.retried = true;
+      awaited.error = seen->error;
+    }
+    // A copy that fails at the same place again and again reads the same rows every time.
+    if (moved || rows > awaited.most_rows || (rows != awaited.rows && !awaited.retried))
+      awaited.progress = now;
+    awaited.position = std::max(awaited.position, seen->position);
     awaited.rows = rows;
+    awaited.most_rows = std::max(awaited.most_rows, rows);
   }
   if (now - awaited.progress >= context.config->pipelines.at(sync.name).retry_give_up)
-    return NoProgress(sync.name, seen.value_or(PipelineStatus{}));
+    return NoProgress(sync.name, awaited.error);
   return false;
 }
 

@@ -19,8 +19,8 @@ Status Interrupted() {
                    "verify was interrupted before it came to a verdict");
 }
 
-// What a pipeline in append mode keeps is every change, not the rows as they are now.
-Result<VerifyReport> ReportAppend(ControlContext& context, const VerifyOptions& options) {
+// Changes from some moment on do not say what the rows were before it.
+Result<VerifyReport> ReportNotComparable(ControlContext& context, const VerifyOptions& options) {
   const PipelineConfig& definition = context.config->pipelines.at(options.pipeline);
   const Instant deadline = context.clock.Now() + std::chrono::seconds(30);
   ETL_ASSIGN_OR_RETURN(const SourceOptions source, MakeSourceOptions(*context.config, definition));
@@ -37,7 +37,8 @@ Result<VerifyReport> ReportAppend(ControlContext& context, const VerifyOptions& 
     if (!definition.tables.Selects(facts.schema, facts.name)) continue;
     if (!options.table.empty() && facts.QualifiedName() != options.table) continue;
     report.tables.push_back(
-        {.name = facts.QualifiedName(), .note = "not compared: the pipeline is in append mode"});
+        {.name = facts.QualifiedName(),
+         .note = "not compared: the pipeline has no snapshot, only changes from its start on"});
   }
   if (report.tables.empty() && !options.table.empty())
     return NoSuchTable(options.pipeline, options.table);
@@ -100,8 +101,8 @@ Result<std::optional<VerifyReport>> AskRunner(ControlContext& context,
 }  // namespace
 
 Result<VerifyReport> RunVerify(ControlContext& context, const VerifyOptions& options) {
-  if (context.config->pipelines.at(options.pipeline).mode == PipelineMode::kAppend)
-    return ReportAppend(context, options);
+  if (!context.config->pipelines.at(options.pipeline).snapshot_enabled)
+    return ReportNotComparable(context, options);
   while (!context.interrupt.stopping()) {
     const Result<std::unique_ptr<RunnerLock>> lock =
         context.catalog.TryLockPipeline(options.pipeline);

@@ -169,7 +169,8 @@ Status Reader::OnRelation(std::string_view payload) {
     const std::string reason = ReasonToCopyAgain(table->fingerprint, FingerprintOf(*facts));
     if (!reason.empty()) return AbandonTable(id, *table, reason);
   }
-  Result<SchemaStep> step = StepForRelation(message_, *table->schema, facts, table->rules);
+  Result<SchemaStep> step =
+      StepForRelation(message_, *table->schema, facts, table->rules, table->fingerprint.attributes);
   if (!step.ok()) {
     if (KindOf(step.status()) != ErrorKind::kSchema) return step.status();
     const ErrorParts parts = PartsOf(step.status());

@@ -62,7 +62,6 @@ void Supervisor::Put(Request request) {
 void Supervisor::Run() {
   Backoff backoff(retry_.max_delay,
                   reinterpret_cast<uintptr_t>(this) ^ static_cast<uint64_t>(clock_.WallNow()));
-  last_progress_ = clock_.Now();
   while (!stop_) {
     TakeRequests(nullptr);
     if (paused_ || stopped_by_.Load() != nullptr) {
@@ -71,12 +70,16 @@ void Supervisor::Run() {
       continue;
     }
     const Lsn before = last_durable_;
+    const Instant begun = clock_.Now();
+    started_ = progress_ = false;
     const Status outcome = Live();
     if (stop_ || outcome.ok()) continue;
     if (last_durable_ > before) backoff.Reset();
     const Instant now = clock_.Now();
+    // A life that began may have worked well for long; one that did not begin has only failed.
+    if (progress_ || !failing_since_) failing_since_ = started_ ? now : begun;
     const std::string line = ErrorLine(outcome);
-    const bool patience_over = retry_.give_up && now - last_progress_ >= *retry_.give_up;
+    const bool patience_over = retry_.give_up && now - *failing_since_ >= *retry_.give_up;
     if (PolicyFor(KindOf(outcome)) == Policy::kStop || patience_over) {
       LogError(
           "pipeline stopped",
@@ -110,15 +113,12 @@ Status Supervisor::Live() {
   Result<std::unique_ptr<Pipeline>> started = Pipeline::Start(spec_, new_history_, budget_, clock_);
   if (!started.ok()) return started.status();
   new_history_ = false;
+  started_ = true;
   Pipeline& pipeline = **started;
   while (!stop_ && !paused_ && !pipeline.ended()) {
     TakeRequests(&pipeline);
     Forward(pipeline);
-    const Lsn durable{pipeline.board().durable};
-    const bool copied = pipeline.status() != nullptr && status_.Load() != nullptr &&
-                        pipeline.status()->phase == PipelinePhase::kCopying;
-    if (durable > last_durable_ || copied) last_progress_ = clock_.Now();
-    last_durable_ = std::max(last_durable_, durable);
+    NoteProgress(pipeline);
     Publish(&pipeline, PipelinePhase::kRunning, "");
     const bool reached = pipeline.board().reached;
     if (reached != reached_.exchange(reached)) changed_.Notify();
@@ -126,9 +126,35 @@ Status Supervisor::Live() {
   }
   const Instant deadline = stop_ ? stop_deadline_.load() : clock_.Now() + spec_.shutdown;
   const Status outcome = pipeline.Stop(deadline);
-  last_durable_ = std::max(last_durable_, Lsn{pipeline.board().durable});
+  NoteProgress(pipeline);
   Publish(&pipeline, paused_ ? PipelinePhase::kPaused : PipelinePhase::kStopped, "");
   return outcome;
+}
+
+void Supervisor::NoteProgress(Pipeline& pipeline) {
+  const Lsn durable{pipeline.board().durable};
+  // The first position that is seen was stored by somebody before.
+  const bool wanted = !target_.valid() || last_durable_ < target_;
+  if (last_durable_.valid() && durable > last_durable_ && wanted) progress_ = true;
+  last_durable_ = std::max(last_durable_, durable);
+  const std::shared_ptr<const PipelineStatus> status = pipeline.status();
+  if (status != nullptr && CopiedFurther(*status)) progress_ = true;
+}
+
+// A copy that fails at the same place again and again reads the same rows every time.
+bool Supervisor::CopiedFurther(const PipelineStatus& status) {
+  bool further = false;
+  for (const TableStatus& table : status.tables) {
+    if (table.phase == TablePhase::kLive) {
+      further = copied_.erase(table.name) > 0 || further;
+    } else if (table.phase == TablePhase::kCopying) {
+      const auto [before, first] = copied_.try_emplace(table.name, 0);
+      if (table.rows <= before->second) continue;
+      before->second = table.rows;
+      further = true;
+    }
+  }
+  return further;
 }
 
 void Supervisor::TakeRequests(Pipeline* pipeline) {
@@ -143,13 +169,14 @@ void Supervisor::TakeRequests(Pipeline* pipeline) {
       case Request::Kind::kResume:
         paused_ = false;
         stopped_by_.Store(nullptr);
-        last_progress_ = clock_.Now();
+        failing_since_.reset();
         if (pipeline != nullptr) retries_.push_back(std::move(request.table));
         break;
       case Request::Kind::kResync:
         paused_ = false;
         stopped_by_.Store(nullptr);
-        last_progress_ = clock_.Now();
+        failing_since_.reset();
+        copied_.clear();
         if (request.table.empty()) new_history_ = pipeline == nullptr;
         resyncs_.push_back(std::move(request.table));
         break;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -26,8 +27,9 @@ Policy PolicyFor(ErrorKind kind);
 
 struct RetryOptions {
   Duration max_delay = std::chrono::minutes(1);
-  /// Without progress for so long, an error that would be retried stops the pipeline (`sync`).
-  /// None: for ever (`run`).
+  /// Once failures have gone on for so long without progress between them, an error that would be
+  /// retried stops the pipeline (`sync`). None: for ever (`run`). Progress is what a new life need
+  /// not do again: a position stored short of the target, a copy that got further than ever.
   std::optional<Duration> give_up;
 };
 
@@ -81,6 +83,9 @@ class Supervisor {
   void Forward(Pipeline& pipeline);
   void Publish(const Pipeline* pipeline, PipelinePhase phase, const std::string& error);
   void WaitFor(Duration time, Pipeline* pipeline);
+  /// Looks at what the pipeline has come to.
+  void NoteProgress(Pipeline& pipeline);
+  bool CopiedFurther(const PipelineStatus& status);
 
   PipelineSpec spec_;  ///< not changed after construction
   const RetryOptions retry_;
@@ -108,7 +113,10 @@ class Supervisor {
   std::deque<std::function<void(Pipeline&)>> work_;
   bool target_sent_ = false;
   Lsn last_durable_;
-  Instant last_progress_{};
+  std::map<std::string, int64_t> copied_;  ///< table → the most rows that a copy had read
+  bool started_ = false;                   ///< this life: it came to be
+  bool progress_ = false;                  ///< this life: it got somewhere
+  std::optional<Instant> failing_since_;   ///< when the first failure since the last progress began
 };
 
 }  // namespace etl

@@ -56,6 +56,7 @@ struct TableFacts {
   bool can_select = true;          ///< the role may SELECT it (copy needs it)
   bool row_security = false;       ///< a policy would filter this role's COPY
   std::vector<AttributeFacts> columns;  ///< in attnum order
+  int16_t attributes = 0;  ///< relnatts: the highest attnum ever given, dropped columns counted
   std::vector<int16_t>
       key;  ///< attnums of the usable key, in index order; empty: none. The primary key if it
             ///< is not deferrable, else the REPLICA IDENTITY index; with FULL the primary key

@@ -136,7 +136,7 @@ std::string FactsSql(const std::string& published, const std::string& publicatio
          " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, "
          "coalesce(r.oid, 0), p.filter, "
          "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), "
-         "row_security_active(c.oid) "
+         "row_security_active(c.oid), c.relnatts "
          "FROM p JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace "
          "LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM "
          "pg_publication "
@@ -252,6 +252,7 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
                                         .can_select = rows.Bool(i, 8),
                                         .row_security = rows.Bool(i, 9),
                                         .columns = {},
+                                        .attributes = static_cast<int16_t>(rows.Int(i, 10)),
                                         .key = {},
                                         .leaves = {}};
   }

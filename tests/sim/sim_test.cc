@@ -46,6 +46,14 @@ TEST(OnceFailed, RelationMessageInAStoredTransaction) {
   EXPECT_EQ(RunSeed(1016, false).failure, "");
 }
 
+// A column added, dropped and added again with one type between two looks at the catalog: values of
+// the first one landed in the second (7.1).
+TEST(OnceFailed, ColumnThatCameAndWentBetweenTwoLooks) {
+  ConfigureLog(LogLevel::kError, LogFormat::kText);
+  EXPECT_EQ(RunSeed(4497, false).failure, "");
+  EXPECT_EQ(RunSeed(18653, false).failure, "");
+}
+
 // The oracle must be able to fail: each mutant breaks one rule of the destination on purpose.
 // Tried and noticed with these: unsent values of a broken key taken from the copied rows (F3),
 // pending changes dropped (C1), copied rows kept over a truncate (C7), a position reported before

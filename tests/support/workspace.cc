@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -113,6 +114,13 @@ Ended Running::Kill() {
   return Wait(std::chrono::seconds(30));
 }
 
+void Running::LiftFileSize() const {
+  rlimit limit = {};
+  if (pid_ <= 0 || prlimit(pid_, RLIMIT_FSIZE, nullptr, &limit) != 0) std::abort();
+  limit.rlim_cur = limit.rlim_max;
+  if (prlimit(pid_, RLIMIT_FSIZE, &limit, nullptr) != 0) std::abort();
+}
+
 std::string Running::err_so_far() const { return Slurp(err_); }
 
 Workspace::Workspace() {
@@ -136,7 +144,7 @@ void Workspace::WriteFile(const std::string& name, const std::string& text) cons
 
 void Workspace::Write(const Config& config) const {
   std::ostringstream text;
-  text << "version: 1\nserver: {listen: off}\ncatalog: catalog.db\n";
+  text << "version: 1\nserver: {listen: off}\ncatalog: " << config.catalog << "\n";
   for (const std::string& line : config.top) text << line << "\n";
   text << "sources:\n  s: {type: postgres, url: \"" << config.url << "\"" << config.source
        << "}\ndestinations:\n  d: {type: duckdb, path: " << config.path << config.destination
@@ -188,6 +196,13 @@ Running Workspace::Start(const std::vector<std::string>& words,
     dup2(output, 1);
     dup2(errors, 2);
     for (int fd = 3; fd < 1024; ++fd) close(fd);
+    if (file_size_ > 0) {
+      // The soft limit alone: it can be lifted again without privileges.
+      rlimit limit = {};
+      if (getrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(126);
+      limit.rlim_cur = static_cast<rlim_t>(file_size_);
+      if (setrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(126);
+    }
     execve(program.c_str(), argv.data(), envp.data());
     _exit(127);
   }

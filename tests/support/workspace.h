@@ -39,6 +39,8 @@ class Running {
   Ended Wait(std::chrono::milliseconds patience);
   /// kill -9, and waits for the end.
   Ended Kill();
+  /// Undoes Workspace::LimitFileSize for the program as it runs.
+  void LiftFileSize() const;
   std::string err_so_far() const;
 
  private:
@@ -72,9 +74,14 @@ class Workspace {
     std::string source;
     std::string destination;
     std::string path = "copy.duckdb";
+    std::string catalog = "catalog.db";
   };
   void Write(const Config& config) const;
   void WriteFile(const std::string& name, const std::string& text) const;
+
+  /// A disk that is full, without a disk: programs started from now on cannot make a file larger
+  /// than this. 0: no limit.
+  void LimitFileSize(int64_t bytes) { file_size_ = bytes; }
 
   /// As if the pipeline had never run, but for what it left at the source.
   void RemoveCopy() const;
@@ -89,6 +96,7 @@ class Workspace {
 
  private:
   std::string folder_;
+  int64_t file_size_ = 0;
   mutable int runs_ = 0;
 };
 

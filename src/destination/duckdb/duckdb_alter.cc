@@ -135,6 +135,24 @@ Status AlterTable(DuckDbConnection& connection, const DuckDbTable& table, const 
   return sql.empty() ? Status::OK() : connection.Execute(sql).status();
 }
 
+Result<int64_t> RenameUnchanged(DuckDbConnection& connection, const DuckDbTable& table,
+                                const TableSchema& from, const TableSchema& to) {
+  std::string cases, names;
+  for (const Column& column : from.columns) {
+    const int index = to.ColumnByAttnum(column.attnum);
+    if (index < 0 || to.columns[static_cast<size_t>(index)].name == column.name) continue;
+    const std::string name = QuoteLiteral(column.name);
+    cases += fmt::format(" WHEN {} THEN {}", name,
+                         QuoteLiteral(to.columns[static_cast<size_t>(index)].name));
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  if (names.empty()) return 0;
+  return connection.Execute(
+      fmt::format("UPDATE {} SET _etl_unchanged = [CASE c{} ELSE c END FOR c IN _etl_unchanged] "
+                  "WHERE list_has_any(_etl_unchanged, [{}])",
+                  table.Sql(), cases, names));
+}
+
 Status MoveTable(DuckDbConnection& connection, const DuckDbTable& from, const DuckDbTable& to,
                  bool changed) {
   if (from == to) return Status::OK();

@@ -19,6 +19,11 @@ struct AlterOptions {
 Status AlterTable(DuckDbConnection& connection, const DuckDbTable& table, const TableSchema& from,
                   const TableSchema& to, const FillValues& fill, AlterOptions options);
 
+/// After AlterTable, for an append table: columns are named in `_etl_unchanged` as they are called
+/// now. Returns the number of rows changed.
+Result<int64_t> RenameUnchanged(DuckDbConnection& connection, const DuckDbTable& table,
+                                const TableSchema& from, const TableSchema& to);
+
 /// Renames a table, or copies it: into another schema (DuckDB cannot move one), or because it was
 /// `changed` in this transaction. DuckDB writes a DELETE to its log under the table's last name,
 /// before the rename: replayed after a crash, the file could not be opened any more. A rename first

@@ -171,9 +171,10 @@ std::optional<std::string> TextAt(duckdb_vector vector, idx_t row) {
 Status DuckDbError(duckdb_error_type type, std::string_view message, std::string_view doing) {
   const std::string text(message);
   ErrorParts parts{.code = "ETL-D190", .what = "DuckDB: " + std::string(doing), .why = text};
-  if (text.find("No space left") != std::string::npos ||
-      text.find("disk full") != std::string::npos ||
-      text.find("max_temp_directory_size") != std::string::npos) {
+  // ENOSPC, EDQUOT, EFBIG, and DuckDB's own bound of what it spills.
+  for (const char* sign : {"No space left", "disk full", "quota exceeded", "File too large",
+                           "max_temp_directory_size"}) {
+    if (text.find(sign) == std::string::npos) continue;
     parts.code = "ETL-D130";
     parts.safe = "nothing of the transaction at hand was stored";
     parts.remedy = "free space on the file system that holds the file; work goes on by itself";

@@ -63,7 +63,7 @@ Result<Checkpoint> DuckDbDestination::Start(const StartOptions& options) {
     ETL_ASSIGN_OR_RETURN(tables_, books_.LoadTables(*connection_));
     return CountRows();
   };
-  if (Status status = start(); !status.ok()) {
+  if (Status status = NameFullPlace(start(), file_->options()); !status.ok()) {
     CloseFile();
     // With `release` the file is shared by agreement: the other program will close it.
     if (file_->options().release.has_value() && KindOf(status) == ErrorKind::kBusy)
@@ -251,7 +251,7 @@ Status DuckDbDestination::Fail(Status status) {
   failed_ = true;
   Undo();
   CloseFile();
-  return status;
+  return NameFullPlace(status, file_->options());
 }
 
 Status DuckDbDestination::InTransaction(const std::function<Status()>& work,

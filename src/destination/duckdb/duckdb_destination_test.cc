@@ -1,5 +1,7 @@
 #include "destination/duckdb/duckdb_destination.h"
 
+#include <filesystem>
+
 #include <gtest/gtest.h>
 
 #include "destination/conformance.h"
@@ -116,6 +118,20 @@ class DuckDbDestinationTest : public testing::Test {
   std::unique_ptr<DuckDbDestination> destination_;
 };
 
+// Two handles on one file would not see each other.
+TEST(DuckDbFiles, AFileIsTheSameBeforeAndAfterItExists) {
+  TemporaryFile temporary;
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(std::filesystem::path(temporary.path()).parent_path());
+  DuckDbFiles files;
+  const std::shared_ptr<DuckDbFile> first = files.Get({.path = "new.duckdb"});
+  EXPECT_TRUE(DuckDbFile::Acquire(first).ok());
+  EXPECT_TRUE(std::filesystem::exists("new.duckdb"));
+  EXPECT_EQ(files.Get({.path = "new.duckdb"}), first);
+  EXPECT_EQ(files.Get({.path = std::filesystem::absolute("new.duckdb").string()}), first);
+  std::filesystem::current_path(before);
+}
+
 TEST_F(DuckDbDestinationTest, AppendKeepsEveryChangeWithItsPosition) {
   Open(Mode::kAppend);
   const TableSchemaPtr schema = Schema(1, "t");
@@ -150,6 +166,21 @@ TEST_F(DuckDbDestinationTest, AppendKeepsEveryChangeWithItsPosition) {
                 Changes(wider, {3008}, {{Op::kInsert, {"9", "\"y\"", "5"}}})});
   EXPECT_EQ(Lines("SELECT n::VARCHAR, _etl_op FROM public.t WHERE id = 9"),
             std::vector<std::string>{"5 i"});
+}
+
+TEST(DuckDbFullDisk, TheErrorNamesTheFileOrTheFolderOfWhatDoesNotFitIntoMemory) {
+  const DuckDbOptions options{.path = "/data/copy.duckdb", .spill_dir = "/spill"};
+  for (const char* why : {"Could not write file \"/data/copy.duckdb.wal\": No space left on device",
+                          "Could not write file: Disk quota exceeded", "write: File too large"}) {
+    const ErrorParts parts =
+        PartsOf(NameFullPlace(DuckDbError(DUCKDB_ERROR_IO, why, "COMMIT"), options));
+    EXPECT_EQ(parts.code, "ETL-D130");
+    EXPECT_EQ(parts.what, "there is no space left for /data/copy.duckdb");
+    EXPECT_NE(parts.why.find(why), std::string::npos) << parts.why;
+    EXPECT_NE(parts.remedy.find("free space"), std::string::npos);
+  }
+  const Status other = DuckDbError(DUCKDB_ERROR_IO, "Could not read", "COMMIT");
+  EXPECT_EQ(PartsOf(NameFullPlace(other, options)).what, PartsOf(other).what);
 }
 
 TEST_F(DuckDbDestinationTest, ATableThatSomebodyElseMadeIsNeverTouched) {

@@ -65,6 +65,24 @@ Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings) {
   return status;
 }
 
+Status NameFullPlace(const Status& status, const DuckDbOptions& options) {
+  ErrorParts parts = PartsOf(status);
+  if (status.ok() || parts.code != "ETL-D130") return status;
+  const std::string folder =
+      TemporaryDirectory({.path = options.path, .spill_dir = options.spill_dir});
+  const bool spilling = parts.why.find("max_temp_directory_size") != std::string::npos ||
+                        parts.why.find(folder) != std::string::npos;
+  parts.why = parts.what + ": " + parts.why;
+  parts.what = spilling ? "there is no more space for what does not fit into memory, in " + folder
+                        : "there is no space left for " + options.path;
+  parts.safe =
+      "what was stored stays, position and rows together; nothing of the transaction at hand was";
+  parts.remedy =
+      spilling ? "free space there, or raise limits.spill or limits.memory; it is tried again"
+               : "free space on its file system; it is tried again, and goes on where it stopped";
+  return MakeError(KindOf(status), std::move(parts));
+}
+
 DuckDbFile::DuckDbFile(DuckDbOptions options) : options_(std::move(options)) {}
 
 DuckDbFile::~DuckDbFile() {
@@ -72,7 +90,9 @@ DuckDbFile::~DuckDbFile() {
   if (database_ != nullptr) duckdb_close(&database_);
 }
 
-Status DuckDbFile::OpenLocked() {
+Status DuckDbFile::OpenLocked() { return NameFullPlace(OpenAndPrepare(), options_); }
+
+Status DuckDbFile::OpenAndPrepare() {
   // Replaying the file's log needs memory that the work itself may not use: the limit comes after
   // it.
   ETL_ASSIGN_OR_RETURN(database_, OpenDuckDb({.path = options_.path,
@@ -109,7 +129,9 @@ DuckDbFile::Lease::~Lease() {
 
 std::shared_ptr<DuckDbFile> DuckDbFiles::Get(const DuckDbOptions& options) {
   std::error_code ignored;
-  std::filesystem::path path = std::filesystem::weakly_canonical(options.path, ignored);
+  // Absolute first: a file that does not exist yet has no other name once it does.
+  std::filesystem::path path =
+      std::filesystem::weakly_canonical(std::filesystem::absolute(options.path, ignored), ignored);
   if (path.empty()) path = options.path;
   std::lock_guard lock(mutex_);
   std::weak_ptr<DuckDbFile>& slot = files_[path.string()];

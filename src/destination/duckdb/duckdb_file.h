@@ -26,6 +26,10 @@ struct DuckDbOptions {
   int64_t spill_bytes = 0;
 };
 
+/// An ETL-D130 (no space left) in full: which place it is, what is safe, what to do. Others as they
+/// are.
+Status NameFullPlace(const Status& status, const DuckDbOptions& options);
+
 /// One database file of this process. DuckDB accepts a second handle on the same file, and the two
 /// do not see each other: so all pipelines that write into a file share this object. Safe from any
 /// thread.
@@ -53,6 +57,7 @@ class DuckDbFile {
 
  private:
   Status OpenLocked();
+  Status OpenAndPrepare();
 
   const DuckDbOptions options_;
   std::mutex mutex_;  // Guards users_ and the opening and closing of database_.

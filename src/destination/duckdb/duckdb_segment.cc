@@ -211,6 +211,12 @@ Status DuckDbDestination::ApplySchema(const SchemaChange& change, Progress* prog
     ETL_RETURN_IF_ERROR(AlterTable(*connection_, books_.Target(*connection_, *table), *before,
                                    *change.to, change.fill,
                                    {.by_attnum = false, .changed = changed}));
+    if (options_.mode == Mode::kAppend) {
+      ETL_ASSIGN_OR_RETURN(
+          const int64_t renamed,
+          RenameUnchanged(*connection_, books_.Target(*connection_, *table), *before, *change.to));
+      if (renamed > 0) changed_.insert(id.oid);
+    }
   }
   for (const auto& [attnum, value] : change.fill) fills_[id.oid][attnum] = value;
   table->checkpoint.schema = change.to;
@@ -365,6 +371,10 @@ Status DuckDbDestination::ApplyCopyStart(const CopyStart& start, Progress* progr
       ETL_RETURN_IF_ERROR(AlterTable(*connection_, books_.Target(*connection_, table), *before,
                                      *start.schema, {},
                                      {.by_attnum = false, .changed = changed_.contains(id.oid)}));
+      ETL_ASSIGN_OR_RETURN(const int64_t renamed,
+                           RenameUnchanged(*connection_, books_.Target(*connection_, table),
+                                           *before, *start.schema));
+      if (renamed > 0) changed_.insert(id.oid);
       if (table.target_schema != start.schema->schema || table.target_name != start.schema->name)
         ETL_RETURN_IF_ERROR(RenameTarget(table, start.schema->schema, start.schema->name));
     }
