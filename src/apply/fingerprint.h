@@ -19,6 +19,7 @@ struct Fingerprint {
   uint32_t publication_entry = 0;
   std::string row_filter;
   char persistence = 'p';
+  bool partitioned = false;
 
   friend bool operator==(const Fingerprint&, const Fingerprint&) = default;
 };
@@ -29,7 +30,7 @@ std::string FingerprintToText(const Fingerprint& fingerprint);
 Result<Fingerprint> FingerprintFromText(std::string_view text);
 
 /// Why the table must be copied again, or empty: it was rewritten (7.5), re-entered the publication
-/// or changed its filter (7.8), or gained or lost partitions (7.6).
+/// or changed its filter (7.8), or gained, lost or truncated partitions (7.6).
 std::string ReasonToCopyAgain(const Fingerprint& before, const Fingerprint& now);
 
 }  // namespace etl

@@ -1,0 +1,70 @@
+// What changes at the source without a row in the stream, or changes what rows mean, is noticed:
+// partitions, default values, labels and attributes of types, the publication, `columns:`.
+#include <chrono>
+#include <csignal>
+
+#include <gmock/gmock.h>
+
+#include "support/e2e_fixture.h"
+
+namespace etl {
+namespace {
+
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class Schema : public E2eTest {
+ protected:
+  void Synced() {
+    const Ended sync = space_.Sync();
+    ASSERT_EQ(sync.exit_code, 0) << sync.Describe();
+  }
+  // One query on the copy, as text: rows by semicolons, values by commas.
+  std::string Copy(const std::string& sql) const {
+    const auto rows = QueryDuckDb(space_.duckdb(), sql);
+    if (!rows.ok()) return ErrorLine(rows.status());
+    std::string text;
+    for (const auto& row : *rows) {
+      if (!text.empty()) text += "; ";
+      for (size_t i = 0; i < row.size(); ++i)
+        text += (i == 0 ? "" : ", ") + row[i].value_or("NULL");
+    }
+    return text;
+  }
+  // How often the table was copied.
+  std::string Generation(const std::string& table) const {
+    return Copy("SELECT generation FROM copy._etl.tables WHERE target_name = '" + table + "'");
+  }
+  void WithPipeline(const std::vector<std::string>& lines) {
+    std::vector<std::string> base = config_.pipeline;
+    config_.pipeline.insert(config_.pipeline.end(), lines.begin(), lines.end());
+    space_.Write(config_);
+    config_.pipeline = base;
+  }
+  std::string TableError(const std::string& name) const {
+    const nlohmann::json status = Status();
+    for (const auto& table : status.at("tables"))
+      if (table.at("name") == name) return table.value("error", "");
+    return "none";
+  }
+  void EventuallyEqual() {
+    EXPECT_TRUE(Eventually([&] { return Different().empty(); }, seconds(30)))
+        << Different() << Status().dump();
+  }
+};
+
+TEST_F(Schema, ATruncatedPartitionIsCopiedAgain) {
+  ASSERT_TRUE(
+      Sql("CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p1 "
+          "PARTITION OF p FOR VALUES FROM (0) TO (100); CREATE TABLE p2 PARTITION OF p FOR VALUES "
+          "FROM (100) TO (200); INSERT INTO p SELECT i, 'x' FROM generate_series(0, 199) i"));
+  ASSERT_NO_FATAL_FAILURE(Synced());
+  ASSERT_TRUE(Sql("TRUNCATE p1"));
+  ExpectEqual();
+  ASSERT_TRUE(Sql("INSERT INTO p VALUES (1, 'again'); ALTER TABLE p DETACH PARTITION p2"));
+  ExpectEqual();
+}
+
+}  // namespace
+}  // namespace etl
