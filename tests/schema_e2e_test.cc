@@ -66,5 +66,20 @@ TEST_F(Schema, ATruncatedPartitionIsCopiedAgain) {
   ExpectEqual();
 }
 
+TEST_F(Schema, ADefaultAddedToAPartitionedTableReachesTheRowsThatAreThere) {
+  ASSERT_TRUE(
+      Sql("CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p1 "
+          "PARTITION OF p FOR VALUES FROM (0) TO (100); CREATE TABLE p2 PARTITION OF p FOR VALUES "
+          "FROM (100) TO (200); INSERT INTO p SELECT i, 'x' FROM generate_series(90, 109) i"));
+  ASSERT_NO_FATAL_FAILURE(Synced());
+  const std::string generation = Generation("p");
+  ASSERT_TRUE(Sql("ALTER TABLE p ADD COLUMN c int DEFAULT 5, ADD COLUMN d text"));
+  ExpectEqual();
+  ASSERT_TRUE(
+      Sql("ALTER TABLE p ADD COLUMN e text DEFAULT 'it''s'; INSERT INTO p VALUES (1, 'y')"));
+  ExpectEqual();
+  EXPECT_EQ(Generation("p"), generation) << "nothing had to be copied";
+}
+
 }  // namespace
 }  // namespace etl

@@ -147,6 +147,10 @@ Result<SchemaStep> Compare(const TableSchema& from, TableSchemaPtr to, const Tab
       for (const AttributeFacts& attribute : facts->columns) {
         if (attribute.attnum != column.attnum || !attribute.has_missing || !attribute.missing_text)
           continue;
+        if (attribute.missing_differs) {
+          return SchemaStep{.kind = SchemaStep::Kind::kCopy,
+                            .reason = "a column was added, and its default differs by partition"};
+        }
         if (column.hashed) {
           return SchemaStep{.kind = SchemaStep::Kind::kCopy,
                             .reason = "a hashed column was added with a default"};

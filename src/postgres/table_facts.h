@@ -25,7 +25,9 @@ struct AttributeFacts {
   bool published = true;     ///< in the publication's column list, and not a generated column the
                              ///< server does not send
   bool has_missing = false;  ///< atthasmissing: a constant default added without a rewrite
-  std::optional<std::string> missing_text;  ///< attmissingval in the server's text form; none: NULL
+  std::optional<std::string> missing_text;  ///< attmissingval in the server's text form; none:
+                                            ///< NULL. Of a partitioned table: its leaves'
+  bool missing_differs = false;             ///< not all leaves have the same
   uint32_t row_xmin = 0;  ///< xmin of the pg_attribute row: changes with any ALTER of the column
   uint32_t collation = 0;
 };

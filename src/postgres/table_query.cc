@@ -107,6 +107,7 @@ AttributeFacts ReadColumn(const PgResult& rows, int i, const TypeRows& types) {
                         .published = rows.Bool(i, 7),
                         .has_missing = rows.Bool(i, 8),
                         .missing_text = std::nullopt,
+                        .missing_differs = rows.Bool(i, 12),
                         .row_xmin = rows.Oid(i, 10),
                         .collation = rows.Oid(i, 11)};
   if (!rows.Null(i, 9)) column.missing_text = rows.String(i, 9);
@@ -128,6 +129,20 @@ LeafFacts ReadLeaf(const PgResult& rows, int i) {
   return leaf;
 }
 
+// The missing values of a partitioned table's columns: it has none itself, its leaves have
+// (rule 7.2). `held`: of how many leaves, `low` and `high` are equal if all values are.
+constexpr std::string_view kLeafMissing =
+    ", tree(root, relid) AS (SELECT p.relid, p.relid FROM p JOIN pg_class c ON c.oid = p.relid AND "
+    "c.relkind = 'p' UNION ALL SELECT t.root, h.inhrelid FROM tree t JOIN pg_inherits h ON "
+    "h.inhparent = t.relid), "
+    "leaf(root, relid) AS (SELECT t.root, t.relid FROM tree t JOIN pg_class c ON c.oid = t.relid "
+    "AND c.relkind = 'r'), "
+    "m(root, name, held, low, high) AS (SELECT l.root, a.attname, count(*), "
+    "min(a.attmissingval::text), max(a.attmissingval::text) FROM leaf l JOIN pg_attribute a ON "
+    "a.attrelid = l.relid AND a.attnum > 0 AND a.atthasmissing AND NOT a.attisdropped GROUP BY 1, "
+    "2), "
+    "leaves(root, number) AS (SELECT root, count(*) FROM leaf GROUP BY 1)";
+
 /// `published` makes the relation `p`: see PublishedSql.
 std::string FactsSql(const std::string& published, const std::string& publication) {
   const std::string with = "WITH RECURSIVE p AS (" + published + ")";
@@ -145,13 +160,17 @@ std::string FactsSql(const std::string& published, const std::string& publicatio
   // attmissingval is an array of one value; box is the one type whose array separates by
   // semicolons.
   sql +=
-      with +
+      with + std::string(kLeafMissing) +
       " SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attndims, a.attnotnull, "
       "CASE WHEN p.attrs IS NULL THEN a.attgenerated = '' ELSE a.attnum = ANY (p.attrs) END, "
-      "a.atthasmissing, "
-      "CASE WHEN a.atttypid = 603 THEN trim(BOTH '{}' FROM a.attmissingval::text) "
-      "ELSE (a.attmissingval::text::text[])[1] END, a.xmin, a.attcollation "
+      "a.atthasmissing OR m.held IS NOT NULL, "
+      "CASE WHEN a.atttypid = 603 THEN trim(BOTH '{}' FROM v.missing) "
+      "ELSE (v.missing::text[])[1] END, a.xmin, a.attcollation, "
+      "m.held IS NOT NULL AND (m.held < l.number OR m.low <> m.high) "
       "FROM p JOIN pg_attribute a ON a.attrelid = p.relid AND a.attnum > 0 AND NOT a.attisdropped "
+      "LEFT JOIN leaves l ON l.root = a.attrelid "
+      "LEFT JOIN m ON m.root = a.attrelid AND m.name = a.attname "
+      "CROSS JOIN LATERAL (SELECT coalesce(a.attmissingval::text, m.low) AS missing) v "
       "ORDER BY 1, 2;";
   sql += with + ", " + std::string(kTypeTree) +
          " SELECT y.oid, y.typname, format_type(y.oid, NULL), y.typtype, y.typcategory, "
