@@ -81,5 +81,18 @@ TEST_F(Schema, ADefaultAddedToAPartitionedTableReachesTheRowsThatAreThere) {
   EXPECT_EQ(Generation("p"), generation) << "nothing had to be copied";
 }
 
+TEST_F(Schema, ASchemaThatLeftThePublicationForAWhileIsCopiedAgain) {
+  if (server_->version_num() < 150000) GTEST_SKIP() << "schemas are published since PostgreSQL 15";
+  ASSERT_TRUE(
+      Sql("CREATE SCHEMA s; CREATE TABLE s.a (id int PRIMARY KEY); INSERT INTO s.a VALUES (1); "
+          "CREATE PUBLICATION pub FOR TABLES IN SCHEMA s"));
+  WithPipeline({"publication: pub"});
+  ASSERT_NO_FATAL_FAILURE(Synced());
+  ASSERT_TRUE(Sql("ALTER PUBLICATION pub DROP TABLES IN SCHEMA s"));
+  ASSERT_TRUE(Sql("INSERT INTO s.a VALUES (2)"));
+  ASSERT_TRUE(Sql("ALTER PUBLICATION pub ADD TABLES IN SCHEMA s"));
+  ExpectEqual({.publication = "pub"});
+}
+
 }  // namespace
 }  // namespace etl

@@ -1,5 +1,7 @@
 #include "apply/fingerprint.h"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 namespace etl {
@@ -13,6 +15,16 @@ bool HasNewFileNode(const Fingerprint& before, const Fingerprint& now) {
     if (old != before.file_nodes.end() && old->second != node) return true;
   }
   return false;
+}
+
+// As long as one of its entries has stayed, it was published all the time.
+bool HasLeft(const Fingerprint& before, const Fingerprint& now) {
+  if (before.publication_entries.empty()) return false;
+  return std::none_of(
+      before.publication_entries.begin(), before.publication_entries.end(), [&](uint32_t entry) {
+        return std::find(now.publication_entries.begin(), now.publication_entries.end(), entry) !=
+               now.publication_entries.end();
+      });
 }
 
 // A rewrite gives a new file node and touches the attribute row of a column that was there before,
@@ -38,7 +50,8 @@ Fingerprint FingerprintOf(const TableFacts& facts) {
   }
   for (const AttributeFacts& column : facts.columns)
     fingerprint.attribute_rows[column.attnum] = column.row_xmin;
-  fingerprint.publication_entry = facts.publication_entry;
+  fingerprint.publication_entries = facts.publication_entries;
+  fingerprint.publication_row = facts.publication_row;
   fingerprint.row_filter = facts.row_filter;
   fingerprint.persistence = facts.persistence;
   fingerprint.partitioned = facts.kind == 'p';
@@ -46,7 +59,8 @@ Fingerprint FingerprintOf(const TableFacts& facts) {
 }
 
 std::string FingerprintToText(const Fingerprint& fingerprint) {
-  Json json{{"entry", fingerprint.publication_entry},
+  Json json{{"entries", fingerprint.publication_entries},
+            {"publication", fingerprint.publication_row},
             {"filter", fingerprint.row_filter},
             {"persistence", std::string(1, fingerprint.persistence)},
             {"partitioned", fingerprint.partitioned},
@@ -65,7 +79,11 @@ Result<Fingerprint> FingerprintFromText(std::string_view text) {
   if (text.empty()) return fingerprint;
   try {
     const Json json = Json::parse(text);
-    fingerprint.publication_entry = json.at("entry");
+    // "entry": of earlier versions, 0 where all tables or a schema were published.
+    if (const uint32_t entry = json.value("entry", 0u); entry != 0)
+      fingerprint.publication_entries = {entry};
+    if (json.contains("entries")) json.at("entries").get_to(fingerprint.publication_entries);
+    fingerprint.publication_row = json.value("publication", 0u);
     fingerprint.row_filter = json.at("filter");
     fingerprint.persistence = json.at("persistence").get<std::string>().at(0);
     fingerprint.partitioned = json.value("partitioned", false);
@@ -84,8 +102,9 @@ Result<Fingerprint> FingerprintFromText(std::string_view text) {
 
 std::string ReasonToCopyAgain(const Fingerprint& before, const Fingerprint& now) {
   if (before.file_nodes.empty() && before.attribute_rows.empty()) return {};
-  if (before.publication_entry != now.publication_entry)
-    return "it left the publication and was added again";
+  if (HasLeft(before, now)) return "it left the publication and was added again";
+  if (before.publication_row != 0 && before.publication_row != now.publication_row)
+    return "the publication's options changed";
   if (before.row_filter != now.row_filter) return "the publication's row filter changed";
   if (before.persistence != now.persistence) return "its persistence changed";
   for (const auto& [leaf, bound] : before.bounds) {

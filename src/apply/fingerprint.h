@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/status.h"
 #include "postgres/table_facts.h"
@@ -16,7 +17,8 @@ struct Fingerprint {
   std::map<uint32_t, uint32_t> file_nodes;     ///< leaf oid → file node
   std::map<uint32_t, std::string> bounds;      ///< leaf oid → partition bound
   std::map<int16_t, uint32_t> attribute_rows;  ///< attnum → xmin of the pg_attribute row
-  uint32_t publication_entry = 0;
+  std::vector<uint32_t> publication_entries;
+  uint32_t publication_row = 0;  ///< 0: not known
   std::string row_filter;
   char persistence = 'p';
   bool partitioned = false;

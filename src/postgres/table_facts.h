@@ -50,13 +50,16 @@ struct TableFacts {
   TableId id;
   std::string schema;
   std::string name;
-  char kind = 'r';                 ///< relkind: r, p
-  char persistence = 'p';          ///< relpersistence
-  char replica_identity = 'd';     ///< relreplident: d, n, f, i
-  uint32_t publication_entry = 0;  ///< oid of pg_publication_rel; 0 for ALL TABLES or IN SCHEMA
-  std::string row_filter;          ///< SQL text; empty: none
-  bool can_select = true;          ///< the role may SELECT it (copy needs it)
-  bool row_security = false;       ///< a policy would filter this role's COPY
+  char kind = 'r';              ///< relkind: r, p
+  char persistence = 'p';       ///< relpersistence
+  char replica_identity = 'd';  ///< relreplident: d, n, f, i
+  /// What publishes it: oids of its entry (or one above it) in pg_publication_rel, of its schema's
+  /// in pg_publication_namespace, of a publication of all tables.
+  std::vector<uint32_t> publication_entries;
+  uint32_t publication_row = 0;  ///< xmin of the pg_publication row: changes with its options
+  std::string row_filter;        ///< SQL text; empty: none
+  bool can_select = true;        ///< the role may SELECT it (copy needs it)
+  bool row_security = false;     ///< a policy would filter this role's COPY
   std::vector<AttributeFacts> columns;  ///< in attnum order
   std::vector<int16_t>
       key;  ///< attnums of the usable key, in index order; empty: none. The primary key if it

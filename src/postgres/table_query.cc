@@ -52,12 +52,29 @@ constexpr std::string_view kTypeTree =
     "SELECT ca.atttypid FROM pg_attribute ca WHERE y.typtype = 'c' AND ca.attrelid = y.typrelid "
     "AND ca.attnum > 0 AND NOT ca.attisdropped) x(oid))";
 
-std::vector<int16_t> ParseNumbers(std::string_view text) {
-  std::vector<int16_t> numbers;
+// What makes a table published: itself, its schema, or that all tables are; a partition is
+// published with any table above it, too. Schemas are published since server 15.
+std::string EntriesSql(bool schemas) {
+  std::string sql =
+      "ARRAY(SELECT r.oid FROM pg_publication_rel r JOIN above ON r.prrelid = above.oid "
+      "WHERE r.prpubid = b.oid UNION ALL SELECT b.oid WHERE b.puballtables";
+  if (schemas) {
+    sql +=
+        " UNION ALL SELECT s.oid FROM pg_publication_namespace s JOIN pg_class k ON "
+        "k.relnamespace = s.pnnspid JOIN above ON k.oid = above.oid WHERE s.pnpubid = b.oid";
+  }
+  return "(WITH above(oid) AS (SELECT c.oid UNION SELECT pg_partition_ancestors(c.oid)::oid) "
+         "SELECT " +
+         sql + ")::text)";
+}
+
+template <typename Number>
+std::vector<Number> ParseNumbers(std::string_view text) {
+  std::vector<Number> numbers;
   const char* at = text.data();
   const char* end = at + text.size();
   while (at < end) {
-    int16_t number = 0;
+    Number number = 0;
     const auto [next, error] = std::from_chars(at, end, number);
     if (error != std::errc()) {
       ++at;
@@ -144,19 +161,19 @@ constexpr std::string_view kLeafMissing =
     "leaves(root, number) AS (SELECT root, count(*) FROM leaf GROUP BY 1)";
 
 /// `published` makes the relation `p`: see PublishedSql.
-std::string FactsSql(const std::string& published, const std::string& publication) {
+std::string FactsSql(const std::string& published, const std::string& publication,
+                     int server_version) {
   const std::string with = "WITH RECURSIVE p AS (" + published + ")";
   std::string sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;";
   sql += with +
-         " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, "
-         "coalesce(r.oid, 0), p.filter, "
+         " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, " +
+         EntriesSql(!publication.empty() && server_version >= 150000) +
+         ", p.filter, "
          "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), "
-         "row_security_active(c.oid) "
+         "row_security_active(c.oid), coalesce(b.xmin::text::bigint, 0) "
          "FROM p JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace "
-         "LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM "
-         "pg_publication "
-         "WHERE pubname = " +
-         QuoteLiteral(publication) + ") WHERE c.relkind IN ('r', 'p') ORDER BY c.oid;";
+         "LEFT JOIN pg_publication b ON b.pubname = " +
+         QuoteLiteral(publication) + " WHERE c.relkind IN ('r', 'p') ORDER BY c.oid;";
   // attmissingval is an array of one value; box is the one type whose array separates by
   // semicolons.
   sql +=
@@ -204,7 +221,10 @@ std::string FactsSql(const std::string& published, const std::string& publicatio
          "FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'r' "
          "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam ORDER "
          "BY t.root, c.oid;";
-  sql += "SELECT " + std::string(kInsertPositionSql) + ", " + std::string(kSegmentSizeSql) + ";";
+  sql += "SELECT " + std::string(kInsertPositionSql) + ", " + std::string(kSegmentSizeSql) +
+         ", coalesce((SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate FROM "
+         "pg_publication WHERE pubname = " +
+         QuoteLiteral(publication) + "), true);";
   return sql + "COMMIT";
 }
 
@@ -236,7 +256,7 @@ Result<TablesAnswer> AskAndWait(PgConnection& connection, const std::string& sql
 }  // namespace
 
 std::string TablesSql(const std::string& publication, int server_version) {
-  return FactsSql(PublishedSql(publication, server_version), publication);
+  return FactsSql(PublishedSql(publication, server_version), publication, server_version);
 }
 
 std::string TablesSql(const std::vector<TableId>& tables) {
@@ -245,7 +265,7 @@ std::string TablesSql(const std::vector<TableId>& tables) {
   return FactsSql(fmt::format("SELECT u.relid, NULL::int2[] AS attrs, NULL::text AS filter "
                               "FROM unnest(ARRAY[{}]::oid[]) AS u(relid)",
                               fmt::join(oids, ",")),
-                  "");
+                  "", 0);
 }
 
 Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
@@ -260,19 +280,21 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
   std::map<uint32_t, TableFacts> tables;
   const PgResult& rows = results[kTables];
   for (int i = 0; i < rows.rows(); ++i) {
-    tables[rows.Oid(i, 0)] = TableFacts{.id = {rows.Oid(i, 0)},
-                                        .schema = rows.String(i, 1),
-                                        .name = rows.String(i, 2),
-                                        .kind = rows.Text(i, 3)[0],
-                                        .persistence = rows.Text(i, 4)[0],
-                                        .replica_identity = rows.Text(i, 5)[0],
-                                        .publication_entry = rows.Oid(i, 6),
-                                        .row_filter = rows.String(i, 7),
-                                        .can_select = rows.Bool(i, 8),
-                                        .row_security = rows.Bool(i, 9),
-                                        .columns = {},
-                                        .key = {},
-                                        .leaves = {}};
+    tables[rows.Oid(i, 0)] =
+        TableFacts{.id = {rows.Oid(i, 0)},
+                   .schema = rows.String(i, 1),
+                   .name = rows.String(i, 2),
+                   .kind = rows.Text(i, 3)[0],
+                   .persistence = rows.Text(i, 4)[0],
+                   .replica_identity = rows.Text(i, 5)[0],
+                   .publication_entries = ParseNumbers<uint32_t>(rows.Text(i, 6)),
+                   .publication_row = rows.Oid(i, 10),
+                   .row_filter = rows.String(i, 7),
+                   .can_select = rows.Bool(i, 8),
+                   .row_security = rows.Bool(i, 9),
+                   .columns = {},
+                   .key = {},
+                   .leaves = {}};
   }
   const auto find = [&](uint32_t oid) -> TableFacts* {
     const auto it = tables.find(oid);
@@ -291,7 +313,7 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
     const bool usable = identity == 'f' || (identity == 'd' && keys.Bool(i, 3)) ||
                         (identity == 'i' && keys.Bool(i, 4));
     if (!usable) continue;
-    table->key = ParseNumbers(keys.Text(i, 1));
+    table->key = ParseNumbers<int16_t>(keys.Text(i, 1));
     table->key.resize(std::min(table->key.size(), static_cast<size_t>(keys.Int(i, 2))));
   }
   for (int i = 0; i < results[kLeaves].rows(); ++i) {
@@ -303,6 +325,7 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
   TablesAnswer answer;
   answer.wal_insert =
       NormaliseInsertLsn(results[kEnd].LsnAt(0, 0), static_cast<uint64_t>(results[kEnd].Int(0, 1)));
+  answer.all_operations = results[kEnd].Bool(0, 2);
   for (auto& [oid, table] : tables) answer.tables.push_back(std::move(table));
   return answer;
 }

@@ -134,7 +134,7 @@ TableFacts ModelPostgres::Facts(uint32_t oid, const ModelTableState& state) cons
   facts.schema = state.schema;
   facts.name = state.name;
   facts.replica_identity = state.replica_identity;
-  facts.publication_entry = state.publication_entry;
+  if (state.publication_entry != 0) facts.publication_entries = {state.publication_entry};
   facts.key = state.key;
   for (const ModelColumn& column : state.columns) {
     AttributeFacts attribute;
@@ -745,8 +745,8 @@ void ModelPostgres::PublicationAction() {
   const ModelTableStatePtr newest = NewestState(oid);
   if (newest == nullptr || ExclusivelyLocked(oid)) return;
   // Not modelled: one transaction that changes a row before the table leaves the publication, again
-  // while it is out, and ends after it is back. The stream shows half of it, and the engine does not
-  // notice that.
+  // while it is out, and ends after it is back. The stream shows half of it, and the engine does
+  // not notice that.
   if (newest->publication_entry != 0) {
     for (const auto& [xid, txn] : active_) {
       if (txn->write_locks.contains(oid)) return;
