@@ -81,6 +81,43 @@ TEST_F(Schema, ADefaultAddedToAPartitionedTableReachesTheRowsThatAreThere) {
   EXPECT_EQ(Generation("p"), generation) << "nothing had to be copied";
 }
 
+TEST_F(Schema, APublicationThatLeavesOutOperationsIsRefused) {
+  ASSERT_TRUE(
+      Sql("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); CREATE PUBLICATION pub "
+          "FOR TABLE a WITH (publish = 'insert, update, delete')"));
+  for (const char* mode : {"mode: mirror", "mode: append"}) {
+    WithPipeline({"publication: pub", mode});
+    const Ended sync = space_.Sync();
+    EXPECT_EQ(sync.exit_code, 78) << sync.Describe();
+    EXPECT_THAT(sync.err, HasSubstr("ALTER PUBLICATION \"pub\" SET (publish = 'insert, update, "
+                                    "delete, truncate')"));
+  }
+}
+
+TEST_F(Schema, OperationsThatWereLeftOutForAWhileAreNotLost) {
+  ASSERT_TRUE(
+      Sql("CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a VALUES (1, 1), (2, 2); CREATE "
+          "PUBLICATION pub FOR TABLE a"));
+  WithPipeline({"publication: pub"});
+  ASSERT_NO_FATAL_FAILURE(Synced());
+  ASSERT_TRUE(Sql("ALTER PUBLICATION pub SET (publish = 'insert')"));
+  ASSERT_TRUE(Sql("UPDATE a SET v = 3 WHERE id = 1"));
+  ASSERT_TRUE(Sql("ALTER PUBLICATION pub SET (publish = 'insert, update, delete, truncate')"));
+  ExpectEqual({.publication = "pub"});
+
+  Running run = space_.Start({"run"});
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Sql("ALTER PUBLICATION pub SET (publish = 'insert, update')"));
+  ASSERT_TRUE(Sql("DELETE FROM a WHERE id = 2; INSERT INTO a VALUES (4, 4)"));
+  EXPECT_TRUE(Eventually([&] { return Phase() == "stopped"; })) << Status().dump();
+  EXPECT_THAT(Status().value("error", ""), HasSubstr("pub"));
+  ASSERT_TRUE(Sql("ALTER PUBLICATION pub SET (publish = 'insert, update, delete, truncate')"));
+  const Ended start = space_.Run({"pipeline", "start", "p"});
+  EXPECT_EQ(start.exit_code, 0) << start.Describe();
+  EXPECT_TRUE(Eventually([&] { return Different({.publication = "pub"}).empty(); }, seconds(30)))
+      << Status().dump();
+}
+
 TEST_F(Schema, ASchemaThatLeftThePublicationForAWhileIsCopiedAgain) {
   if (server_->version_num() < 150000) GTEST_SKIP() << "schemas are published since PostgreSQL 15";
   ASSERT_TRUE(

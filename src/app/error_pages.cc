@@ -225,6 +225,13 @@ constexpr ErrorPage kPages[] = {
      "Its rows changed in a way that cannot be followed, so its changes are not applied until it "
      "is "
      "copied again; that begins by itself within seconds."},
+    {"ETL-S126", "the publication leaves out operations",
+     "A copy without a kind of change would differ from the source, in `append` mode too. Do as "
+     "the "
+     "message says:\n"
+     "ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate'); then `pipeline "
+     "start`. Tables are copied again where\n"
+     "changes may be missing."},
     {"ETL-S130", "some tables were left behind",
      "The others are up to date. The message says why each stopped; mend that, then run "
      "`etl-stream pipeline resync`."},

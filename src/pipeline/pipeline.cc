@@ -185,6 +185,7 @@ Status Pipeline::MakeStages() {
         {.tasks = tasks_.back().get(), .events = copier_events_.back().get(), .busy = false});
   }
   ReaderOptions options = spec_.reader;
+  options.publication = spec_.publication;
   options.status_interval = status_interval_;
   reader_ = std::make_unique<Reader>(std::move(options), checkpoint_, stream_.get(), catalog_.get(),
                                      std::move(channels), budget_, &board_, clock_);

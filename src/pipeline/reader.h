@@ -30,6 +30,7 @@ namespace etl {
 
 struct ReaderOptions {
   std::string pipeline;
+  std::string publication;
   Mode mode = Mode::kMirror;
   bool snapshot = true;  ///< false: append only, changes from now on
   int64_t max_rows = 100000;

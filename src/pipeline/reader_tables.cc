@@ -7,6 +7,7 @@
 #include "apply/schema_step.h"
 #include "base/log.h"
 #include "pipeline/reader.h"
+#include "postgres/source_setup.h"
 
 namespace etl {
 namespace {
@@ -134,6 +135,7 @@ Status Reader::ActOnTables() {
   const TablesAnswer answer = std::move(found_.front());
   found_.pop_front();
   worked_ = true;
+  ETL_RETURN_IF_ERROR(CheckOperations(options_.publication, answer.all_operations));
   std::set<uint32_t> present;
   for (const TableFacts& facts : answer.tables) present.insert(facts.id.oid);
   for (TableId id : tables_.ids()) {
