@@ -81,6 +81,59 @@ TEST_F(Schema, ADefaultAddedToAPartitionedTableReachesTheRowsThatAreThere) {
   EXPECT_EQ(Generation("p"), generation) << "nothing had to be copied";
 }
 
+TEST_F(Schema, ARenamedLabelOfAnEnumIsCopiedAgainAndANewOneIsNot) {
+  ASSERT_TRUE(
+      Sql("CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN felt AS mood; CREATE TABLE a (id "
+          "int PRIMARY KEY, m mood, ms felt[]); INSERT INTO a VALUES (1, 'sad', '{sad,ok}'), (2, "
+          "'ok', NULL)"));
+  ASSERT_NO_FATAL_FAILURE(Synced());
+  const std::string generation = Generation("a");
+  ASSERT_TRUE(Sql("ALTER TYPE mood ADD VALUE 'great' BEFORE 'ok'"));
+  ASSERT_TRUE(Sql("INSERT INTO a VALUES (3, 'great', '{great}')"));
+  ExpectEqual();
+  EXPECT_EQ(Generation("a"), generation);
+  ASSERT_TRUE(Sql("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"));
+  ExpectEqual();
+  EXPECT_EQ(Copy("SELECT m, ms::VARCHAR FROM copy.public.a WHERE id = 1"), "blue, [blue, ok]");
+}
+
+TEST_F(Schema, AnOldLabelOfATransactionThatWasOpenDoesNotStay) {
+  ASSERT_TRUE(
+      Sql("CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE a (id int PRIMARY KEY, m mood); "
+          "INSERT INTO a VALUES (1, 'sad')"));
+  ASSERT_NO_FATAL_FAILURE(Synced());
+  ASSERT_TRUE(Sql("BEGIN; INSERT INTO a VALUES (2, 'sad'); PREPARE TRANSACTION 'open'"));
+  ASSERT_TRUE(Sql("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"));
+  Running sync = space_.Start({"sync"});
+  EXPECT_TRUE(Eventually([&] { return TablePhase("public.a") == "copying"; }));
+  ASSERT_TRUE(Sql("COMMIT PREPARED 'open'"));
+  const Ended ended = sync.Wait(seconds(30));
+  EXPECT_EQ(ended.exit_code, 0) << ended.Describe();
+  EXPECT_EQ(Different(), "");
+}
+
+TEST_F(Schema, AChangedCompositeTypeIsCopiedAgain) {
+  ASSERT_TRUE(
+      Sql("CREATE TYPE spot AS (x int, y text); CREATE TABLE a (id int PRIMARY KEY, s spot, ss "
+          "spot[]); INSERT INTO a VALUES (1, '(1,one)', ARRAY['(1,one)'::spot])"));
+  ASSERT_NO_FATAL_FAILURE(Synced());
+  ASSERT_TRUE(Sql("ALTER TYPE spot RENAME ATTRIBUTE y TO label CASCADE"));
+  Synced();
+  EXPECT_EQ(Copy("SELECT s::VARCHAR FROM copy.public.a"), "{'x': 1, 'label': one}");
+  // Rows of the new form come before anything tells of it.
+  ASSERT_TRUE(Sql("ALTER TYPE spot ADD ATTRIBUTE z int; INSERT INTO a VALUES (2, '(2,two,3)')"));
+  Synced();
+  EXPECT_EQ(Copy("SELECT s::VARCHAR FROM copy.public.a ORDER BY id"),
+            "{'x': 1, 'label': one, 'z': NULL}; {'x': 2, 'label': two, 'z': 3}");
+  ASSERT_TRUE(
+      Sql("ALTER TYPE spot DROP ATTRIBUTE z; ALTER TYPE spot ADD ATTRIBUTE w int; INSERT INTO a "
+          "VALUES (3, '(3,three,4)')"));
+  Synced();
+  EXPECT_EQ(Copy("SELECT s::VARCHAR FROM copy.public.a ORDER BY id"),
+            "{'x': 1, 'label': one, 'w': NULL}; {'x': 2, 'label': two, 'w': NULL}; {'x': 3, "
+            "'label': three, 'w': 4}");
+}
+
 TEST_F(Schema, APublicationThatLeavesOutOperationsIsRefused) {
   ASSERT_TRUE(
       Sql("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); CREATE PUBLICATION pub "

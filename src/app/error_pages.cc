@@ -191,6 +191,10 @@ constexpr ErrorPage kPages[] = {
      "`columns: hash` needs it. Look at the OpenSSL library of this machine."},
     {"ETL-D144", "a value could not be hashed",
      "This should not happen: please report it with the log."},
+    {"ETL-D145", "a value has other attributes than the table showed",
+     "A composite type was changed (ALTER TYPE). The table is copied again by itself; if it is "
+     "not, "
+     "please report it with the log."},
     {"ETL-D150", "the destination's rows are not what they should be",
      "Somebody changed the table. etl-stream pipeline resync PIPELINE --table TABLE"},
     {"ETL-D151", "a stored copy cannot be continued",

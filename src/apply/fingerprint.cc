@@ -54,6 +54,7 @@ Fingerprint FingerprintOf(const TableFacts& facts) {
   fingerprint.publication_row = facts.publication_row;
   fingerprint.row_filter = facts.row_filter;
   fingerprint.persistence = facts.persistence;
+  fingerprint.types = facts.types;
   fingerprint.partitioned = facts.kind == 'p';
   return fingerprint;
 }
@@ -65,12 +66,19 @@ std::string FingerprintToText(const Fingerprint& fingerprint) {
             {"persistence", std::string(1, fingerprint.persistence)},
             {"partitioned", fingerprint.partitioned},
             {"leaves", Json::array()},
-            {"attributes", Json::array()}};
+            {"attributes", Json::array()},
+            {"types", Json::array()}};
   for (const auto& [leaf, node] : fingerprint.file_nodes) {
     json["leaves"].push_back(Json::array({leaf, node, fingerprint.bounds.at(leaf)}));
   }
   for (const auto& [attnum, xmin] : fingerprint.attribute_rows)
     json["attributes"].push_back(Json::array({attnum, xmin}));
+  for (const auto& [oid, parts] : fingerprint.types) {
+    Json list = Json::array();
+    for (const TypePart& part : parts)
+      list.push_back(Json::array({part.id, part.name, part.type, part.typmod, part.row_xmin}));
+    json["types"].push_back(Json::array({oid, std::move(list)}));
+  }
   return json.dump();
 }
 
@@ -93,11 +101,37 @@ Result<Fingerprint> FingerprintFromText(std::string_view text) {
     }
     for (const Json& attribute : json.at("attributes"))
       fingerprint.attribute_rows[attribute.at(0)] = attribute.at(1);
+    for (const Json& type : json.value("types", Json::array())) {
+      std::vector<TypePart>& parts = fingerprint.types[type.at(0)];
+      for (const Json& part : type.at(1)) {
+        parts.push_back({.id = part.at(0),
+                         .name = part.at(1),
+                         .type = part.at(2),
+                         .typmod = part.at(3),
+                         .row_xmin = part.at(4)});
+      }
+    }
     return fingerprint;
   } catch (const Json::exception& error) {
     return MakeError(ErrorKind::kInternal, "ETL-R103",
                      std::string("stored fingerprint cannot be read: ") + error.what());
   }
+}
+
+bool TypesChanged(const std::map<uint32_t, std::vector<TypePart>>& before,
+                  const std::map<uint32_t, std::vector<TypePart>>& now) {
+  for (const auto& [oid, parts] : before) {
+    const auto found = now.find(oid);
+    if (found == now.end()) continue;  // No column uses it any more.
+    const auto stays = [&](const TypePart& part) {
+      return std::find(found->second.begin(), found->second.end(), part) != found->second.end();
+    };
+    if (!std::all_of(parts.begin(), parts.end(), stays)) return true;
+    const bool labels_only = std::all_of(found->second.begin(), found->second.end(),
+                                         [](const TypePart& part) { return part.type == 0; });
+    if (!labels_only && parts.size() != found->second.size()) return true;
+  }
+  return false;
 }
 
 std::string ReasonToCopyAgain(const Fingerprint& before, const Fingerprint& now) {
@@ -118,6 +152,8 @@ std::string ReasonToCopyAgain(const Fingerprint& before, const Fingerprint& now)
   if (now.partitioned && HasNewFileNode(before, now))
     return "a partition was truncated or written anew";
   if (WasRewritten(before, now)) return "it was rewritten (ALTER TABLE)";
+  if (TypesChanged(before.types, now.types))
+    return "a label of an enum or an attribute of a composite type changed";
   return {};
 }
 

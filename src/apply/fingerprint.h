@@ -22,6 +22,7 @@ struct Fingerprint {
   std::string row_filter;
   char persistence = 'p';
   bool partitioned = false;
+  std::map<uint32_t, std::vector<TypePart>> types;  ///< TableFacts::types
 
   friend bool operator==(const Fingerprint&, const Fingerprint&) = default;
 };
@@ -31,8 +32,14 @@ std::string FingerprintToText(const Fingerprint& fingerprint);
 /// An empty text is an empty fingerprint, with which everything agrees.
 Result<Fingerprint> FingerprintFromText(std::string_view text);
 
+/// Whether stored values of a type would be sent in another form now: a label or attribute was
+/// renamed, an attribute came or went (7.10). A new label changes no value.
+bool TypesChanged(const std::map<uint32_t, std::vector<TypePart>>& before,
+                  const std::map<uint32_t, std::vector<TypePart>>& now);
+
 /// Why the table must be copied again, or empty: it was rewritten (7.5), re-entered the publication
-/// or changed its filter (7.8), or gained, lost or truncated partitions (7.6).
+/// or changed its filter (7.8), gained, lost or truncated partitions (7.6), or uses a type that
+/// changed (7.10).
 std::string ReasonToCopyAgain(const Fingerprint& before, const Fingerprint& now);
 
 }  // namespace etl

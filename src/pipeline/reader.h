@@ -126,6 +126,9 @@ class Reader : public Stage {
   Status BeginTable(const TableFacts& facts);
   Status StopTable(TableId id, TableRuntime& table, std::string code, std::string reason);
   Status KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts);
+  std::string ReasonToCopy(const TableRuntime& table, const TableFacts& facts) const;
+  bool WritersGone(const TableRuntime& table) const;
+  bool UnfitValue(TableRuntime& table, const Status& status);
   void WantCopy(TableRuntime& table, std::string reason, bool keep_target);
   Status AbandonTable(TableId id, TableRuntime& table, std::string reason);
   Status StartWantedCopies();

@@ -102,16 +102,26 @@ Status Reader::OnRow() {
     table->begun_transaction = transaction_serial_;
   }
   segment_.OnRow(*table);
+  Status status;
   switch (message_.type) {
     case MessageType::kInsert:
       ++table->rows;
-      return table->batcher->Insert(message_.cells, ordinal);
+      status = table->batcher->Insert(message_.cells, ordinal);
+      break;
     case MessageType::kUpdate:
-      return table->batcher->Update(message_.old_kind, message_.old_cells, message_.cells, ordinal);
+      status =
+          table->batcher->Update(message_.old_kind, message_.old_cells, message_.cells, ordinal);
+      break;
     default:
       --table->rows;
-      return table->batcher->Delete(message_.old_kind, message_.old_cells, ordinal);
+      status = table->batcher->Delete(message_.old_kind, message_.old_cells, ordinal);
+      break;
   }
+  if (status.ok()) [[likely]]
+    return status;
+  if (!UnfitValue(*table, status)) return status;
+  segment_.Drop(*table);
+  return AbandonTable(message_.table, *table, "a composite type changed");
 }
 
 Status Reader::OnTruncate() {
@@ -165,8 +175,8 @@ Status Reader::OnRelation(std::string_view payload) {
   }
   const TableId id = message_.table;
   table->relation_seen = true;
-  if (facts != nullptr && table->fingerprint_known) {
-    const std::string reason = ReasonToCopyAgain(table->fingerprint, FingerprintOf(*facts));
+  if (facts != nullptr) {
+    const std::string reason = ReasonToCopy(*table, *facts);
     if (!reason.empty()) return AbandonTable(id, *table, reason);
   }
   Result<SchemaStep> step = StepForRelation(message_, *table->schema, facts, table->rules);

@@ -111,11 +111,12 @@ Status Reader::OnTables(TablesAnswer answer) {
       poll_wanted_ = true;
       continue;
     }
+    if (table.awaited_types) table.writers_gone_at = answer.wal_insert;
     for (const TableFacts& facts : answer.tables) {
       if (facts.id != id || table.schema == nullptr) continue;
       const Result<SchemaStep> step = StepForCatalog(facts, *table.schema, table.rules);
-      table.looked = step.ok() && step->kind == SchemaStep::Kind::kSame &&
-                     ReasonToCopyAgain(table.fingerprint, FingerprintOf(facts)).empty();
+      table.looked = step.ok() && step->kind == SchemaStep::Kind::kSame && !table.awaited_types &&
+                     ReasonToCopy(table, facts).empty();
     }
   }
   // The oldest is kept: on a busy server the newest may always be ahead of the stream.
@@ -156,7 +157,7 @@ Status Reader::ActOnTables() {
         if (facts.id != id || !keep_target) continue;
         const Result<SchemaStep> step = StepForCatalog(facts, *table.schema, table.rules);
         keep_target = step.ok() && step->kind == SchemaStep::Kind::kSame &&
-                      ReasonToCopyAgain(table.fingerprint, FingerprintOf(facts)).empty();
+                      ReasonToCopy(table, facts).empty();
       }
       WantCopy(table, "asked for", keep_target);
     }
@@ -185,15 +186,16 @@ Status Reader::ActOnTable(const TableFacts& facts) {
     return Status::OK();
   }
   if (table->copy_wanted || table->phase == TablePhase::kWaiting) return BeginTable(facts);
-  const Fingerprint now = FingerprintOf(facts);
-  if (table->fingerprint_known) {
-    const std::string reason = ReasonToCopyAgain(table->fingerprint, now);
-    if (!reason.empty()) {
-      // Rows changed without messages: the target is wrong by now, so it stays frozen until the
-      // swap (C10).
-      WantCopy(*table, reason, false);
-      return BeginTable(facts);
-    }
+  std::string reason = ReasonToCopy(*table, facts);
+  if (reason.empty() && WritersGone(*table)) {
+    table->writers_gone = !TypesChanged(*table->awaited_types, facts.types);
+    reason = "no transaction uses the former form of its types any more";
+  }
+  if (!reason.empty()) {
+    // Rows changed without messages: the target is wrong by now, so it stays frozen until the swap
+    // (C10).
+    WantCopy(*table, reason, false);
+    return BeginTable(facts);
   }
   Result<SchemaStep> step = StepForCatalog(facts, *table->schema, table->rules);
   if (!step.ok()) {
@@ -209,6 +211,26 @@ Status Reader::ActOnTable(const TableFacts& facts) {
     poll_wanted_ = true;
   }
   return KeepFingerprint(facts.id, *table, facts);
+}
+
+std::string Reader::ReasonToCopy(const TableRuntime& table, const TableFacts& facts) const {
+  if (!table.fingerprint_known) return {};
+  Fingerprint now = FingerprintOf(facts);
+  // Known already: the copy waits for the writers of before.
+  if (table.awaited_types) now.types = table.fingerprint.types;
+  return ReasonToCopyAgain(table.fingerprint, now);
+}
+
+bool Reader::WritersGone(const TableRuntime& table) const {
+  return table.awaited_types && table.copy && table.writers_gone_at.valid() &&
+         received_ >= table.writers_gone_at;
+}
+
+// Whether an error says that a composite type has changed, which the next look explains. A value
+// that fits no copy is a fault of ours and ends the run.
+bool Reader::UnfitValue(TableRuntime& table, const Status& status) {
+  constexpr int kMost = 5;
+  return PartsOf(status).code == kOtherAttributes && ++table.unfit <= kMost;
 }
 
 void Reader::WantCopy(TableRuntime& table, std::string reason, bool keep_target) {
@@ -283,6 +305,14 @@ Status Reader::BeginTable(const TableFacts& facts) {
   table.note.clear();
   table.stop_code.clear();
   table.copy.emplace(table.generation, received_);
+  const bool types_changed =
+      (table.fingerprint_known && TypesChanged(table.fingerprint.types, facts.types)) ||
+      (table.awaited_types && TypesChanged(*table.awaited_types, facts.types));
+  table.awaited_types.reset();
+  table.writers_gone_at = Lsn{};
+  // Without a snapshot no row of before is read.
+  if (types_changed && !table.writers_gone && options_.snapshot) table.awaited_types = facts.types;
+  table.writers_gone = false;
   table.looked = false;
   table.looks_needed = 0;
   if (const auto last = relations_.find(facts.id); last != relations_.end()) {
@@ -329,7 +359,8 @@ Status Reader::StopTable(TableId id, TableRuntime& table, std::string code, std:
 }
 
 Status Reader::KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts) {
-  const Fingerprint now = FingerprintOf(facts);
+  Fingerprint now = FingerprintOf(facts);
+  if (table.awaited_types) now.types = table.fingerprint.types;
   if (table.fingerprint_known && table.fingerprint == now) return Status::OK();
   table.fingerprint = now;
   table.fingerprint_known = true;

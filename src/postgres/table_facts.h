@@ -32,6 +32,17 @@ struct AttributeFacts {
   uint32_t collation = 0;
 };
 
+/// One label of an enum, or one attribute of a composite.
+struct TypePart {
+  uint32_t id = 0;  ///< oid of the label; attnum of the attribute
+  std::string name;
+  uint32_t type = 0;  ///< 0: a label
+  int32_t typmod = -1;
+  uint32_t row_xmin = 0;  ///< xmin of its row in the system catalog
+
+  friend bool operator==(const TypePart&, const TypePart&) = default;
+};
+
 /// A table that holds rows itself: the table, or one leaf partition of it.
 struct LeafFacts {
   TableId id;
@@ -61,6 +72,8 @@ struct TableFacts {
   bool can_select = true;        ///< the role may SELECT it (copy needs it)
   bool row_security = false;     ///< a policy would filter this role's COPY
   std::vector<AttributeFacts> columns;  ///< in attnum order
+  std::map<uint32_t, std::vector<TypePart>>
+      types;  ///< by oid: enums and composites that published columns use, recursively
   std::vector<int16_t>
       key;  ///< attnums of the usable key, in index order; empty: none. The primary key if it
             ///< is not deferrable, else the REPLICA IDENTITY index; with FULL the primary key

@@ -20,6 +20,7 @@ enum ResultNumber : size_t {
   kColumns,
   kTypes,
   kAttributes,
+  kLabels,
   kKeys,
   kLeaves,
   kEnd,
@@ -86,7 +87,7 @@ std::vector<Number> ParseNumbers(std::string_view text) {
   return numbers;
 }
 
-TypeRows ReadTypes(const PgResult& types, const PgResult& attributes) {
+TypeRows ReadTypes(const PgResult& types, const PgResult& attributes, const PgResult& labels) {
   TypeRows rows;
   for (int i = 0; i < types.rows(); ++i) {
     TypeRow row{.oid = types.Oid(i, 0),
@@ -99,18 +100,50 @@ TypeRows ReadTypes(const PgResult& types, const PgResult& attributes) {
                 .base_typmod = static_cast<int32_t>(types.Int(i, 7)),
                 .base_dimensions = static_cast<int16_t>(types.Int(i, 8)),
                 .delimiter = types.Text(i, 9)[0],
-                .attributes = {}};
+                .attributes = {},
+                .labels = {}};
     rows[row.oid] = std::move(row);
   }
   for (int i = 0; i < attributes.rows(); ++i) {
     const auto it = rows.find(attributes.Oid(i, 0));
     if (it == rows.end()) continue;
-    it->second.attributes.push_back({.name = attributes.String(i, 1),
+    it->second.attributes.push_back({.attnum = static_cast<int16_t>(attributes.Int(i, 5)),
+                                     .name = attributes.String(i, 1),
                                      .type = attributes.Oid(i, 2),
                                      .typmod = static_cast<int32_t>(attributes.Int(i, 3)),
-                                     .dimensions = static_cast<int16_t>(attributes.Int(i, 4))});
+                                     .dimensions = static_cast<int16_t>(attributes.Int(i, 4)),
+                                     .row_xmin = attributes.Oid(i, 6)});
+  }
+  for (int i = 0; i < labels.rows(); ++i) {
+    const auto it = rows.find(labels.Oid(i, 0));
+    if (it == rows.end()) continue;
+    it->second.labels.push_back(
+        {.oid = labels.Oid(i, 1), .text = labels.String(i, 2), .row_xmin = labels.Oid(i, 3)});
   }
   return rows;
+}
+
+// The enums and composites that values of a type consist of.
+void AddTypeParts(const TypeRows& rows, uint32_t oid,
+                  std::map<uint32_t, std::vector<TypePart>>& parts) {
+  const auto found = rows.find(oid);
+  if (found == rows.end() || parts.contains(oid)) return;
+  const TypeRow& row = found->second;
+  if (row.element != 0) AddTypeParts(rows, row.element, parts);
+  if (row.base != 0) AddTypeParts(rows, row.base, parts);
+  if (row.kind != 'e' && row.kind != 'c') return;
+  std::vector<TypePart>& mine = parts[oid];
+  for (const TypeRow::Label& label : row.labels)
+    mine.push_back({.id = label.oid, .name = label.text, .row_xmin = label.row_xmin});
+  for (const TypeRow::Attribute& attribute : row.attributes) {
+    mine.push_back({.id = static_cast<uint32_t>(attribute.attnum),
+                    .name = attribute.name,
+                    .type = attribute.type,
+                    .typmod = attribute.typmod,
+                    .row_xmin = attribute.row_xmin});
+  }
+  for (const TypeRow::Attribute& attribute : row.attributes)
+    AddTypeParts(rows, attribute.type, parts);
 }
 
 AttributeFacts ReadColumn(const PgResult& rows, int i, const TypeRows& types) {
@@ -196,10 +229,13 @@ std::string FactsSql(const std::string& published, const std::string& publicatio
          "LEFT JOIN pg_type e ON e.oid = y.typelem AND e.typarray = y.oid WHERE y.oid IN (SELECT "
          "oid FROM types);";
   sql += with + ", " + std::string(kTypeTree) +
-         " SELECT y.oid, a.attname, a.atttypid, a.atttypmod, a.attndims FROM pg_type y JOIN "
-         "pg_attribute a "
+         " SELECT y.oid, a.attname, a.atttypid, a.atttypmod, a.attndims, a.attnum, a.xmin FROM "
+         "pg_type y JOIN pg_attribute a "
          "ON a.attrelid = y.typrelid WHERE y.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped "
          "AND y.oid IN (SELECT oid FROM types) ORDER BY y.oid, a.attnum;";
+  sql += with + ", " + std::string(kTypeTree) +
+         " SELECT e.enumtypid, e.oid, e.enumlabel, e.xmin FROM pg_enum e WHERE e.enumtypid IN "
+         "(SELECT oid FROM types) ORDER BY e.enumtypid, e.oid;";
   // Indexes that find exactly one row: unique, immediate, whole, of plain columns that are not
   // null.
   sql += with +
@@ -276,7 +312,7 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
     return MakeError(ErrorKind::kInternal, "ETL-S199",
                      "the source's system catalog answered in part only");
   }
-  const TypeRows types = ReadTypes(results[kTypes], results[kAttributes]);
+  const TypeRows types = ReadTypes(results[kTypes], results[kAttributes], results[kLabels]);
   std::map<uint32_t, TableFacts> tables;
   const PgResult& rows = results[kTables];
   for (int i = 0; i < rows.rows(); ++i) {
@@ -293,6 +329,7 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
                    .can_select = rows.Bool(i, 8),
                    .row_security = rows.Bool(i, 9),
                    .columns = {},
+                   .types = {},
                    .key = {},
                    .leaves = {}};
   }
@@ -302,7 +339,10 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
   };
   for (int i = 0; i < results[kColumns].rows(); ++i) {
     TableFacts* table = find(results[kColumns].Oid(i, 0));
-    if (table != nullptr) table->columns.push_back(ReadColumn(results[kColumns], i, types));
+    if (table == nullptr) continue;
+    table->columns.push_back(ReadColumn(results[kColumns], i, types));
+    const AttributeFacts& column = table->columns.back();
+    if (column.published) AddTypeParts(types, column.type_oid, table->types);
   }
   for (int i = 0; i < results[kKeys].rows(); ++i) {
     const PgResult& keys = results[kKeys];
