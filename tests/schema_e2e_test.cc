@@ -184,5 +184,112 @@ TEST_F(Schema, ASchemaThatLeftThePublicationForAWhileIsCopiedAgain) {
   ExpectEqual({.publication = "pub"});
 }
 
+class Columns : public Schema {
+ protected:
+  void SetUp() override {
+    E2eTest::SetUp();
+    ASSERT_TRUE(
+        Sql("CREATE TABLE users (id int PRIMARY KEY, name text, mail text); INSERT INTO users "
+            "VALUES (1, 'ann', 'ann@x'), (2, 'bob', 'bob@x')"));
+  }
+  // Sync with `columns: {public.users: RULES}`, empty: without.
+  Ended SyncWith(const std::string& rules, const std::string& key = "k",
+                 const std::string& table = "public.users") {
+    std::vector<std::string> lines = {"hash_key: {env: HASH_KEY}"};
+    if (!rules.empty()) lines.push_back("columns: {" + table + ": " + rules + "}");
+    WithPipeline(lines);
+    return space_.Run({"sync"}, {{"HASH_KEY", key}});
+  }
+  std::string Users(const std::string& table = "users") const {
+    return Copy("SELECT * FROM copy.public." + table + " ORDER BY id");
+  }
+  std::string Mail() const { return Copy("SELECT mail FROM copy.public.users WHERE id = 1"); }
+};
+
+TEST_F(Columns, NoLongerExcludedAreCopied) {
+  ASSERT_EQ(SyncWith("{exclude: [mail]}").exit_code, 0);
+  EXPECT_EQ(Users(), "1, ann; 2, bob");
+  ASSERT_EQ(SyncWith("").exit_code, 0);
+  EXPECT_EQ(Different(), "");
+}
+
+TEST_F(Columns, ExcludedLaterGo) {
+  ASSERT_EQ(SyncWith("").exit_code, 0);
+  const std::string generation = Generation("users");
+  ASSERT_EQ(SyncWith("{exclude: [mail]}").exit_code, 0);
+  EXPECT_EQ(Users(), "1, ann; 2, bob");
+  EXPECT_EQ(Generation("users"), generation);
+}
+
+TEST_F(Columns, HashedLaterOrNoMoreOrUnderAnotherKeyAreCopiedAgain) {
+  ASSERT_EQ(SyncWith("").exit_code, 0);
+  ASSERT_EQ(SyncWith("{hash: [mail]}", "k").exit_code, 0);
+  const std::string hashed = Mail();
+  EXPECT_EQ(hashed.size(), 64u) << hashed;
+  ASSERT_EQ(SyncWith("{hash: [mail]}", "k").exit_code, 0);
+  const std::string generation = Generation("users");
+  ASSERT_EQ(SyncWith("{hash: [mail]}", "another").exit_code, 0);
+  EXPECT_EQ(Mail().size(), 64u);
+  EXPECT_NE(Mail(), hashed);
+  EXPECT_NE(Generation("users"), generation);
+  const std::string after = Generation("users");
+  ASSERT_EQ(SyncWith("{hash: [mail]}", "another").exit_code, 0);
+  EXPECT_EQ(Generation("users"), after) << "the same key copies nothing";
+  EXPECT_THAT(Copy("SELECT fingerprint FROM copy._etl.tables"), Not(HasSubstr("another")));
+  ASSERT_EQ(SyncWith("", "another").exit_code, 0);
+  EXPECT_EQ(Different(), "");
+}
+
+TEST_F(Columns, OfARenamedTableKeepTheirRulesOrStop) {
+  ASSERT_EQ(SyncWith("{exclude: [mail]}").exit_code, 0);
+  ASSERT_TRUE(
+      Sql("ALTER TABLE users RENAME TO people; INSERT INTO people VALUES (3, 'eve', 'e@x')"));
+  for (int i = 0; i < 2; ++i) {
+    const Ended sync = SyncWith("{exclude: [mail]}");
+    EXPECT_EQ(sync.exit_code, 1) << sync.Describe();
+    EXPECT_EQ(TablePhase("public.users"), "stopped");
+    EXPECT_THAT(TableError("public.users"), HasSubstr("ETL-S125"));
+    EXPECT_EQ(Users(), "1, ann; 2, bob") << "it stays as it was";
+  }
+  const Ended cured = SyncWith("{exclude: [mail]}", "k", "public.people");
+  EXPECT_EQ(cured.exit_code, 0) << cured.Describe();
+  EXPECT_EQ(Users("people"), "1, ann; 2, bob; 3, eve");
+
+  // Rules that wait for the new name are taken over at once.
+  ASSERT_TRUE(Sql("ALTER TABLE people RENAME TO folk; INSERT INTO folk VALUES (4, 'dan', 'd@x')"));
+  WithPipeline({"columns: {public.people: {exclude: [mail]}, public.folk: {exclude: [mail]}}"});
+  Synced();
+  EXPECT_EQ(Users("folk"), "1, ann; 2, bob; 3, eve; 4, dan");
+}
+
+TEST_F(Schema, ATypeThatOnlyTheServerPrintsMayAppearWhileItRuns) {
+  ASSERT_TRUE(
+      Sql("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); CREATE PUBLICATION etl_p "
+          "FOR ALL TABLES"));
+  Running run = space_.Start({"run"});
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(Sql("ALTER TABLE a ADD COLUMN net inet; INSERT INTO a VALUES (2, '10.0.0.1')"));
+  EventuallyEqual();
+  run.Signal(SIGTERM);
+  (void)run.Wait(seconds(10));
+  ASSERT_TRUE(Sql("ALTER TABLE a DROP COLUMN net"));
+  run = space_.Start({"run"});
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; }));
+  ASSERT_TRUE(
+      Sql("CREATE TABLE b (id int PRIMARY KEY, r int4range); INSERT INTO b VALUES (1, '[1,5)')"));
+  ASSERT_TRUE(Sql("INSERT INTO b VALUES (2, 'empty')"));
+  EventuallyEqual();
+}
+
+TEST_F(Schema, RowsOfATypeThatIsGoneByNowAreStillRead) {
+  ASSERT_TRUE(
+      Sql("CREATE TABLE a (id int PRIMARY KEY, net inet); INSERT INTO a VALUES (1, '10.0.0.1')"));
+  ASSERT_NO_FATAL_FAILURE(Synced());
+  ASSERT_TRUE(Sql("INSERT INTO a VALUES (2, '10.0.0.2')"));
+  ASSERT_TRUE(Sql("ALTER TABLE a DROP COLUMN net"));
+  ASSERT_TRUE(Sql("INSERT INTO a VALUES (3)"));
+  ExpectEqual();
+}
+
 }  // namespace
 }  // namespace etl

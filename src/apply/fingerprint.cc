@@ -65,6 +65,7 @@ std::string FingerprintToText(const Fingerprint& fingerprint) {
             {"filter", fingerprint.row_filter},
             {"persistence", std::string(1, fingerprint.persistence)},
             {"partitioned", fingerprint.partitioned},
+            {"hash_key", fingerprint.hash_key},
             {"leaves", Json::array()},
             {"attributes", Json::array()},
             {"types", Json::array()}};
@@ -95,6 +96,7 @@ Result<Fingerprint> FingerprintFromText(std::string_view text) {
     fingerprint.row_filter = json.at("filter");
     fingerprint.persistence = json.at("persistence").get<std::string>().at(0);
     fingerprint.partitioned = json.value("partitioned", false);
+    fingerprint.hash_key = json.value("hash_key", "");
     for (const Json& leaf : json.at("leaves")) {
       fingerprint.file_nodes[leaf.at(0)] = leaf.at(1);
       fingerprint.bounds[leaf.at(0)] = leaf.at(2);

@@ -21,6 +21,7 @@ struct Fingerprint {
   uint32_t publication_row = 0;  ///< 0: not known
   std::string row_filter;
   char persistence = 'p';
+  std::string hash_key;  ///< HashKeyDigest of what its columns are hashed with; empty: none are
   bool partitioned = false;
   std::map<uint32_t, std::vector<TypePart>> types;  ///< TableFacts::types
 

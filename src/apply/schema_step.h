@@ -29,6 +29,11 @@ struct SchemaStep {
 /// Whether a Relation message shows exactly the columns, names and identity of `schema`.
 bool RelationMatches(const DecodedMessage& relation, const TableSchema& schema);
 
+/// Why a table whose stored rows are as `stored` shows must be copied again under `rules`, or
+/// empty: a column was excluded before or hashed before, or is hashed now. One that is excluded now
+/// goes.
+std::string ReasonOfRules(const TableSchema& stored, const ColumnRules& rules);
+
 /// A Relation message that differs from `from`, explained with the system catalog as it is now
 /// (rules 7.1, 7.2, 7.4). `facts` may be null: the table is gone from the catalog by now.
 Result<SchemaStep> StepForRelation(const DecodedMessage& relation, const TableSchema& from,

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "batch/hash_builder.h"
 #include "postgres/libpq_chunk_reader.h"
 #include "postgres/libpq_system_catalog.h"
 #include "postgres/libpq_wal_stream.h"
@@ -185,6 +186,9 @@ Status Pipeline::MakeStages() {
         {.tasks = tasks_.back().get(), .events = copier_events_.back().get(), .busy = false});
   }
   ReaderOptions options = spec_.reader;
+  if (!options.batch.hash_key.empty()) {
+    ETL_ASSIGN_OR_RETURN(options.hash_key_digest, HashKeyDigest(options.batch.hash_key));
+  }
   options.publication = spec_.publication;
   options.status_interval = status_interval_;
   reader_ = std::make_unique<Reader>(std::move(options), checkpoint_, stream_.get(), catalog_.get(),

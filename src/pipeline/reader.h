@@ -44,6 +44,7 @@ struct ReaderOptions {
   std::function<bool(const std::string& schema, const std::string& name)> selected;
   /// `columns:`, by qualified name.
   std::map<std::string, ColumnRules> rules;
+  std::string hash_key_digest;  ///< HashKeyDigest of batch.hash_key; empty: there is none
   BatchOptions batch;
 };
 
@@ -118,7 +119,9 @@ class Reader : public Stage {
   Status ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step);
   Status BatcherFor(TableRuntime& table);
 
-  // reader_tables.cc: the system catalog, tables coming, changing and going.
+  // reader_tables.cc: `columns:` against what is stored, the system catalog, tables coming,
+  // changing and going.
+  Status CompareRules();
   Status TakeAnswers(Instant now);
   Status OnTables(TablesAnswer answer);
   Status ActOnTables();
@@ -201,6 +204,7 @@ class Reader : public Stage {
   bool poll_wanted_ = true;
   Instant next_poll_{};
   bool first_look_done_ = false;
+  bool rules_compared_ = false;
 
   // Copies.
   std::deque<CopierEvent> waiting_rows_;  ///< rows that wait for room at the destination

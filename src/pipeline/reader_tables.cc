@@ -41,6 +41,21 @@ void Reader::AskTables() {
   catalog_->Ask(TablesQuery{});
 }
 
+// What was stored under other rules is copied again, before a row is taken under the new ones.
+Status Reader::CompareRules() {
+  for (TableId id : tables_.ids()) {
+    TableRuntime& table = tables_.at(id);
+    if (table.phase != TablePhase::kLive && table.phase != TablePhase::kCopying) continue;
+    std::string reason = ReasonOfRules(*table.schema, table.rules);
+    if (reason.empty() && !table.fingerprint.hash_key.empty() &&
+        table.fingerprint.hash_key != options_.hash_key_digest) {
+      reason = "hash_key changed";
+    }
+    if (!reason.empty()) ETL_RETURN_IF_ERROR(AbandonTable(id, table, std::move(reason)));
+  }
+  return Status::OK();
+}
+
 Status Reader::TakeAnswers(Instant now) {
   if (poll_wanted_ || now >= next_poll_) {
     poll_wanted_ = false;
@@ -361,6 +376,10 @@ Status Reader::StopTable(TableId id, TableRuntime& table, std::string code, std:
 Status Reader::KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts) {
   Fingerprint now = FingerprintOf(facts);
   if (table.awaited_types) now.types = table.fingerprint.types;
+  if (std::any_of(table.schema->columns.begin(), table.schema->columns.end(),
+                  [](const Column& column) { return column.hashed; })) {
+    now.hash_key = options_.hash_key_digest;
+  }
   if (table.fingerprint_known && table.fingerprint == now) return Status::OK();
   table.fingerprint = now;
   table.fingerprint_known = true;
