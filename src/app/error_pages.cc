@@ -229,6 +229,15 @@ constexpr ErrorPage kPages[] = {
      "Its rows changed in a way that cannot be followed, so its changes are not applied until it "
      "is "
      "copied again; that begins by itself within seconds."},
+    {"ETL-S125", "a renamed table has lost its rules",
+     "`columns` excludes or hashes columns of the table under its old name and says nothing of the "
+     "new one. Copying it would show what\n"
+     "was to stay at the source, so the table is set aside; its copy stays as it is. Write the "
+     "rules "
+     "under the new name ({} copies it whole)\n"
+     "and start the pipeline again: the table is copied. Rules that were written under the new "
+     "name "
+     "before it is renamed go on without a stop."},
     {"ETL-S126", "the publication leaves out operations",
      "A copy without a kind of change would differ from the source, in `append` mode too. Do as "
      "the "

@@ -208,6 +208,12 @@ Result<SchemaStep> Compare(const TableSchema& from, TableSchemaPtr to, const Tab
 
 }  // namespace
 
+bool HasRules(const TableSchema& stored) {
+  return std::any_of(stored.wire.begin(), stored.wire.end(), [&](const WireColumn& wire) {
+    return wire.output < 0 || stored.columns[static_cast<size_t>(wire.output)].hashed;
+  });
+}
+
 std::string ReasonOfRules(const TableSchema& stored, const ColumnRules& rules) {
   const auto listed = [](const std::vector<std::string>& names, const std::string& name) {
     return std::find(names.begin(), names.end(), name) != names.end();

@@ -34,6 +34,9 @@ bool RelationMatches(const DecodedMessage& relation, const TableSchema& schema);
 /// goes.
 std::string ReasonOfRules(const TableSchema& stored, const ColumnRules& rules);
 
+/// Whether rules were applied to what is stored: a column is excluded or hashed.
+bool HasRules(const TableSchema& stored);
+
 /// A Relation message that differs from `from`, explained with the system catalog as it is now
 /// (rules 7.1, 7.2, 7.4). `facts` may be null: the table is gone from the catalog by now.
 Result<SchemaStep> StepForRelation(const DecodedMessage& relation, const TableSchema& from,

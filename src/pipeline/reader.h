@@ -129,6 +129,8 @@ class Reader : public Stage {
   Status BeginTable(const TableFacts& facts);
   Status StopTable(TableId id, TableRuntime& table, std::string code, std::string reason);
   Status KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts);
+  bool TakeRules(TableRuntime& table, const std::string& name);
+  Status StopWithoutRules(TableId id, TableRuntime& table, const std::string& name);
   std::string ReasonToCopy(const TableRuntime& table, const TableFacts& facts) const;
   bool WritersGone(const TableRuntime& table) const;
   bool UnfitValue(TableRuntime& table, const Status& status);

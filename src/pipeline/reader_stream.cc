@@ -175,6 +175,8 @@ Status Reader::OnRelation(std::string_view payload) {
   }
   const TableId id = message_.table;
   table->relation_seen = true;
+  const std::string name = std::string(message_.schema) + "." + std::string(message_.name);
+  if (!TakeRules(*table, name)) return StopWithoutRules(id, *table, name);
   if (facts != nullptr) {
     const std::string reason = ReasonToCopy(*table, *facts);
     if (!reason.empty()) return AbandonTable(id, *table, reason);

@@ -30,6 +30,7 @@ bool CanBeOutOfLine(const ColumnType& type) {
 constexpr std::string_view kCopiedAgain = "ETL-S124";
 constexpr std::string_view kLeft = "ETL-S121";
 constexpr std::string_view kNotSelected = "ETL-S123";
+constexpr std::string_view kWithoutRules = "ETL-S125";
 constexpr std::string_view kReservedInAppend[] = {"_etl_op",        "_etl_lsn", "_etl_seq",
                                                   "_etl_commit_ts", "_etl_xid", "_etl_unchanged"};
 
@@ -201,6 +202,8 @@ Status Reader::ActOnTable(const TableFacts& facts) {
     return Status::OK();
   }
   if (table->copy_wanted || table->phase == TablePhase::kWaiting) return BeginTable(facts);
+  if (!TakeRules(*table, facts.QualifiedName()))
+    return StopWithoutRules(facts.id, *table, facts.QualifiedName());
   std::string reason = ReasonToCopy(*table, facts);
   if (reason.empty() && WritersGone(*table)) {
     table->writers_gone = !TypesChanged(*table->awaited_types, facts.types);
@@ -226,6 +229,26 @@ Status Reader::ActOnTable(const TableFacts& facts) {
     poll_wanted_ = true;
   }
   return KeepFingerprint(facts.id, *table, facts);
+}
+
+// `columns` names tables. One that had rules and is renamed must not lose them, or what was to stay
+// at the source would be copied: false if nothing is said of the new name. The stored schema has
+// the old name until then, and so it is known after a restart, too.
+bool Reader::TakeRules(TableRuntime& table, const std::string& name) {
+  if (const auto found = options_.rules.find(name); found != options_.rules.end()) {
+    table.rules = found->second;
+    return true;
+  }
+  if (table.schema != nullptr && table.schema->QualifiedName() != name && HasRules(*table.schema))
+    return false;
+  table.rules = {};
+  return true;
+}
+
+Status Reader::StopWithoutRules(TableId id, TableRuntime& table, const std::string& name) {
+  return StopTable(id, table, std::string(kWithoutRules),
+                   "it is called " + name + " now, of which `columns` says nothing; do: name " +
+                       name + " under `columns` (with {} to copy it whole)");
 }
 
 std::string Reader::ReasonToCopy(const TableRuntime& table, const TableFacts& facts) const {
@@ -272,8 +295,8 @@ Status Reader::AbandonTable(TableId id, TableRuntime& table, std::string reason)
 // Starts the (next) copy of a table at the boundary reached (rule C1).
 Status Reader::BeginTable(const TableFacts& facts) {
   TableRuntime& table = tables_.Add(facts.id);
-  if (auto rules = options_.rules.find(facts.QualifiedName()); rules != options_.rules.end())
-    table.rules = rules->second;
+  if (!TakeRules(table, facts.QualifiedName()))
+    return StopWithoutRules(facts.id, table, facts.QualifiedName());
   table.leaves = facts.leaves;
   table.row_filter = facts.row_filter;
   const uint32_t version = table.schema == nullptr ? 1 : table.schema->version + 1;
