@@ -245,6 +245,9 @@ constexpr ErrorPage kPages[] = {
      "ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate'); then `pipeline "
      "start`. Tables are copied again where\n"
      "changes may be missing."},
+    {"ETL-S127", "the transport changes to text",
+     "A column came whose values only the server can print. The pipeline starts anew by itself and "
+     "asks for text; nothing is lost."},
     {"ETL-S130", "some tables were left behind",
      "The others are up to date. The message says why each stopped; mend that, then run "
      "`etl-stream pipeline resync`."},

@@ -31,6 +31,7 @@ namespace etl {
 struct ReaderOptions {
   std::string pipeline;
   std::string publication;
+  bool binary = false;  ///< the stream's transport (rule 8.1)
   Mode mode = Mode::kMirror;
   bool snapshot = true;  ///< false: append only, changes from now on
   int64_t max_rows = 100000;
@@ -117,6 +118,7 @@ class Reader : public Stage {
   Status OnTruncate();
   Status OnRelation(std::string_view payload);
   Status ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step);
+  Status CheckTransport(const TableSchema& schema) const;
   Status BatcherFor(TableRuntime& table);
 
   // reader_tables.cc: `columns:` against what is stored, the system catalog, tables coming,

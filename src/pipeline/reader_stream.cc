@@ -190,6 +190,18 @@ Status Reader::OnRelation(std::string_view payload) {
   return ApplyStep(id, *table, *step);
 }
 
+// Before rows come that only the server can print: the next life chooses the transport anew.
+Status Reader::CheckTransport(const TableSchema& schema) const {
+  if (!options_.binary) return Status::OK();
+  for (const WireColumn& column : schema.wire) {
+    if (column.output < 0 || BinaryUnderstood(*column.type)) continue;
+    return MakeError(ErrorKind::kTransient, "ETL-S127",
+                     "the transport changes to text, for column \"" + column.name + "\" (" +
+                         column.type->name + ") of " + schema.QualifiedName());
+  }
+  return Status::OK();
+}
+
 Status Reader::ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step) {
   switch (step.kind) {
     case SchemaStep::Kind::kSame: return Status::OK();
@@ -197,6 +209,7 @@ Status Reader::ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step
     case SchemaStep::Kind::kChange: break;
   }
   if (table.copy) return AbandonTable(id, table, "its columns changed while it was copied");
+  ETL_RETURN_IF_ERROR(CheckTransport(*step.to));
   LogInfo("schema change", {{"pipeline", options_.pipeline},
                             {"table", table.schema->QualifiedName()},
                             {"version", step.to->version},

@@ -335,6 +335,7 @@ Status Reader::BeginTable(const TableFacts& facts) {
       }
     }
   }
+  ETL_RETURN_IF_ERROR(CheckTransport(**schema));
   table.schema = *schema;
   ++table.generation;
   table.phase = TablePhase::kCopying;
