@@ -358,7 +358,7 @@ TEST_F(Postgres, FindsTheUsableKey) {
   EXPECT_EQ(facts["whole"].key, std::vector<int16_t>{2});
   EXPECT_TRUE(facts["loose"].key.empty()) << "the column may be NULL";
   EXPECT_TRUE(facts["nothing"].key.empty());
-  EXPECT_EQ(facts["whole"].publication_entry, 0u);
+  EXPECT_EQ(facts["whole"].publication_entries.size(), 1u);
 }
 
 TEST_F(Postgres, SeesPartitionsFiltersAndColumnLists) {
@@ -378,7 +378,7 @@ TEST_F(Postgres, SeesPartitionsFiltersAndColumnLists) {
   ASSERT_EQ(facts["p"].leaves.size(), 2u);
   EXPECT_EQ(facts["p"].leaves[0].bound, "FOR VALUES FROM (0) TO (10)");
   EXPECT_EQ(facts["p"].key, std::vector<int16_t>{1});
-  EXPECT_NE(facts["q"].publication_entry, 0u);
+  EXPECT_EQ(facts["q"].publication_entries.size(), 1u);
   EXPECT_EQ(facts["q"].row_filter, lists ? "(id > 5)" : "");
   EXPECT_TRUE(facts["q"].columns[0].published);
   EXPECT_EQ(facts["q"].columns[1].published, !lists);

@@ -198,6 +198,10 @@ constexpr ErrorPage kPages[] = {
      "`columns: hash` needs it. Look at the OpenSSL library of this machine."},
     {"ETL-D144", "a value could not be hashed",
      "This should not happen: please report it with the log."},
+    {"ETL-D145", "a value has other attributes than the table showed",
+     "A composite type was changed (ALTER TYPE). The table is copied again by itself; if it is "
+     "not, "
+     "please report it with the log."},
     {"ETL-D150", "the destination's rows are not what they should be",
      "Somebody changed the table. etl-stream pipeline resync PIPELINE --table TABLE"},
     {"ETL-D151", "a stored copy cannot be continued",
@@ -232,6 +236,25 @@ constexpr ErrorPage kPages[] = {
      "Its rows changed in a way that cannot be followed, so its changes are not applied until it "
      "is "
      "copied again; that begins by itself within seconds."},
+    {"ETL-S125", "a renamed table has lost its rules",
+     "`columns` excludes or hashes columns of the table under its old name and says nothing of the "
+     "new one. Copying it would show what\n"
+     "was to stay at the source, so the table is set aside; its copy stays as it is. Write the "
+     "rules "
+     "under the new name ({} copies it whole)\n"
+     "and start the pipeline again: the table is copied. Rules that were written under the new "
+     "name "
+     "before it is renamed go on without a stop."},
+    {"ETL-S126", "the publication leaves out operations",
+     "A copy without a kind of change would differ from the source, in `append` mode too. Do as "
+     "the "
+     "message says:\n"
+     "ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate'); then `pipeline "
+     "start`. Tables are copied again where\n"
+     "changes may be missing."},
+    {"ETL-S127", "the transport changes to text",
+     "A column came whose values only the server can print. The pipeline starts anew by itself and "
+     "asks for text; nothing is lost."},
     {"ETL-S130", "some tables were left behind",
      "The others are up to date. The message says why each stopped; mend that, then run "
      "`etl-stream pipeline resync`."},

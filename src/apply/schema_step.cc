@@ -150,6 +150,26 @@ bool MayShowAColumnThatWent(const TableSchema& from, const TableSchema& to, cons
   return false;
 }
 
+SchemaStep CopyStep(std::string reason) {
+  SchemaStep step;
+  step.kind = SchemaStep::Kind::kCopy;
+  step.reason = std::move(reason);
+  return step;
+}
+
+bool WasExcluded(const TableSchema& schema, int16_t attnum) {
+  return std::any_of(schema.wire.begin(), schema.wire.end(), [&](const WireColumn& column) {
+    return column.attnum == attnum && column.output < 0;
+  });
+}
+
+std::string NoLongerExcluded(const std::string& column) {
+  return "column \"" + column + "\" is no longer excluded";
+}
+std::string HashedOtherwise(const std::string& column, bool hashed) {
+  return "column \"" + column + (hashed ? "\" is hashed now" : "\" is no longer hashed");
+}
+
 Result<SchemaStep> Compare(const TableSchema& from, TableSchemaPtr to, const TableFacts* facts) {
   SchemaStep step;
   step.to = to;
@@ -160,21 +180,23 @@ Result<SchemaStep> Compare(const TableSchema& from, TableSchemaPtr to, const Tab
     const int old_index = from.ColumnByAttnum(column.attnum);
     if (old_index < 0) {
       differs = true;
+      if (WasExcluded(from, column.attnum)) return CopyStep(NoLongerExcluded(column.name));
       if (facts == nullptr) continue;
       for (const AttributeFacts& attribute : facts->columns) {
         if (attribute.attnum != column.attnum || !attribute.has_missing || !attribute.missing_text)
           continue;
-        if (column.hashed) {
-          return SchemaStep{.kind = SchemaStep::Kind::kCopy,
-                            .reason = "a hashed column was added with a default"};
-        }
+        if (attribute.missing_differs)
+          return CopyStep("a column was added, and its default differs by partition");
+        if (column.hashed) return CopyStep("a hashed column was added with a default");
         ETL_ASSIGN_OR_RETURN(step.fill[column.attnum],
                              ValueFromText(*column.type, *attribute.missing_text));
       }
       continue;
     }
     const Column& old_column = from.columns[static_cast<size_t>(old_index)];
-    if (old_column.name != column.name || old_column.hashed != column.hashed) differs = true;
+    if (old_column.hashed != column.hashed)
+      return CopyStep(HashedOtherwise(column.name, column.hashed));
+    if (old_column.name != column.name) differs = true;
     if (old_column.type->oid == column.type->oid &&
         old_column.type->typmod == column.type->typmod &&
         old_column.type->kind == column.type->kind) {
@@ -201,14 +223,27 @@ Result<SchemaStep> Compare(const TableSchema& from, TableSchemaPtr to, const Tab
   return step;
 }
 
-SchemaStep CopyStep(std::string reason) {
-  SchemaStep step;
-  step.kind = SchemaStep::Kind::kCopy;
-  step.reason = std::move(reason);
-  return step;
+}  // namespace
+
+bool HasRules(const TableSchema& stored) {
+  return std::any_of(stored.wire.begin(), stored.wire.end(), [&](const WireColumn& wire) {
+    return wire.output < 0 || stored.columns[static_cast<size_t>(wire.output)].hashed;
+  });
 }
 
-}  // namespace
+std::string ReasonOfRules(const TableSchema& stored, const ColumnRules& rules) {
+  const auto listed = [](const std::vector<std::string>& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  for (const WireColumn& wire : stored.wire) {
+    if (listed(rules.exclude, wire.name)) continue;
+    if (wire.output < 0) return NoLongerExcluded(wire.name);
+    const bool hashed = listed(rules.hash, wire.name);
+    if (stored.columns[static_cast<size_t>(wire.output)].hashed != hashed)
+      return HashedOtherwise(wire.name, hashed);
+  }
+  return {};
+}
 
 bool RelationMatches(const DecodedMessage& relation, const TableSchema& schema) {
   if (SchemaOrSystem(relation.schema) != schema.schema || relation.name != schema.name)

@@ -29,6 +29,14 @@ struct SchemaStep {
 /// Whether a Relation message shows exactly the columns, names and identity of `schema`.
 bool RelationMatches(const DecodedMessage& relation, const TableSchema& schema);
 
+/// Why a table whose stored rows are as `stored` shows must be copied again under `rules`, or
+/// empty: a column was excluded before or hashed before, or is hashed now. One that is excluded now
+/// goes.
+std::string ReasonOfRules(const TableSchema& stored, const ColumnRules& rules);
+
+/// Whether rules were applied to what is stored: a column is excluded or hashed.
+bool HasRules(const TableSchema& stored);
+
 /// A Relation message that differs from `from`, explained with the system catalog as it is now
 /// (rules 7.1, 7.2, 7.4). `facts` may be null: the table is gone from the catalog by now. `given`:
 /// attribute numbers up to there had been given when `from` was the newest version; a later one

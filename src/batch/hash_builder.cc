@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include <arrow/array/array_binary.h>
 #include <arrow/array/data.h>
 #include <fmt/format.h>
 #include <openssl/core_names.h>
@@ -139,6 +140,15 @@ bool HashUnderstoodInBinary(const ColumnType& type) {
   std::string scratch;
   std::string_view text;
   return TextOfBinary(type, {}, &scratch, &text) != CellResult::kNeedsText;
+}
+
+Result<std::string> HashKeyDigest(std::string_view key) {
+  const auto text = std::make_shared<ColumnType>(ColumnType{.kind = TypeKind::kText});
+  ETL_ASSIGN_OR_RETURN(const std::unique_ptr<ColumnBuilder> builder, MakeHashBuilder(text, key));
+  if (builder->AppendText("etl-stream: which key columns are hashed with") != CellResult::kOk)
+    return MakeError(ErrorKind::kInternal, "ETL-D144", "the key of hashed columns cannot be used");
+  const arrow::StringArray digest(builder->Finish());
+  return digest.GetString(0);
 }
 
 Result<std::unique_ptr<ColumnBuilder>> MakeHashBuilder(ColumnTypePtr type, std::string_view key) {

@@ -144,7 +144,13 @@ Status RowBuilder::Settle(const WireSlot& slot, CellResult result) {
   ErrorParts parts;
   parts.why = std::string(ReasonOf(result));
   if (!IsUnrepresentable(result)) {
-    const bool data = result == CellResult::kAttributes || result == CellResult::kNeedsText;
+    if (result == CellResult::kAttributes) {
+      return RowError(ErrorKind::kSchema, kOtherAttributes,
+                      fmt::format("a value of column {} ({}) has other attributes than the table "
+                                  "showed",
+                                  column.name, column.type->name));
+    }
+    const bool data = result == CellResult::kNeedsText;
     parts.code = "ETL-D141";
     parts.what = fmt::format("{} at {}: a value of column {} ({}) cannot be read",
                              schema_->QualifiedName(), PlaceText(), column.name, column.type->name);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/secret.h"
@@ -12,6 +13,10 @@
 #include "model/change_batch.h"
 
 namespace etl {
+
+/// Code of the error (kSchema) of a value of a composite type with other attributes than the
+/// schema shows: the type was changed, which nothing in the stream tells.
+inline constexpr std::string_view kOtherAttributes = "ETL-D145";
 
 enum class OnUnrepresentable : uint8_t { kError, kNull };
 

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "batch/hash_builder.h"
 #include "postgres/libpq_chunk_reader.h"
 #include "postgres/libpq_system_catalog.h"
 #include "postgres/libpq_wal_stream.h"
@@ -172,6 +173,12 @@ Status Pipeline::ChooseTransport(SourceSetup& setup, Instant deadline) {
       if (column.published && !BinaryUnderstood(*column.type)) binary_ = false;
     }
   }
+  // Rows from before the catalog's last changes are still to come.
+  for (const TableCheckpoint& table : checkpoint_.tables) {
+    if (table.schema == nullptr || table.phase == TablePhase::kStopped) continue;
+    for (const WireColumn& column : table.schema->wire)
+      binary_ = binary_ && BinaryUnderstood(*column.type);
+  }
   ETL_ASSIGN_OR_RETURN(
       const PgResult timeout,
       setup.connection().Query(
@@ -195,6 +202,11 @@ Status Pipeline::MakeStages() {
         {.tasks = tasks_.back().get(), .events = copier_events_.back().get(), .busy = false});
   }
   ReaderOptions options = spec_.reader;
+  if (!options.batch.hash_key.empty()) {
+    ETL_ASSIGN_OR_RETURN(options.hash_key_digest, HashKeyDigest(options.batch.hash_key));
+  }
+  options.binary = binary_;
+  options.publication = spec_.publication;
   options.status_interval = status_interval_;
   reader_ = std::make_unique<Reader>(std::move(options), checkpoint_, stream_.get(), catalog_.get(),
                                      std::move(channels), budget_, &board_, clock_);

@@ -69,6 +69,7 @@ Result<Wake> Reader::Step(Instant now) {
   channels_.deliveries->ClearProducer();
   for (ReaderChannels::CopierEnd& copier : channels_.copiers) copier.events->ClearConsumer();
 
+  if (!std::exchange(rules_compared_, true)) ETL_RETURN_IF_ERROR(CompareRules());
   ETL_RETURN_IF_ERROR(TakeReplies(now));
   ETL_RETURN_IF_ERROR(TakeCommands());
   ETL_RETURN_IF_ERROR(TakeAnswers(now));

@@ -30,6 +30,8 @@ namespace etl {
 
 struct ReaderOptions {
   std::string pipeline;
+  std::string publication;
+  bool binary = false;  ///< the stream's transport (rule 8.1)
   Mode mode = Mode::kMirror;
   bool snapshot = true;  ///< false: append only, changes from now on
   int64_t max_rows = 100000;
@@ -43,6 +45,7 @@ struct ReaderOptions {
   std::function<bool(const std::string& schema, const std::string& name)> selected;
   /// `columns:`, by qualified name.
   std::map<std::string, ColumnRules> rules;
+  std::string hash_key_digest;  ///< HashKeyDigest of batch.hash_key; empty: there is none
   BatchOptions batch;
 };
 
@@ -115,9 +118,12 @@ class Reader : public Stage {
   Status OnTruncate();
   Status OnRelation(std::string_view payload);
   Status ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step);
+  Status CheckTransport(const TableSchema& schema) const;
   Status BatcherFor(TableRuntime& table);
 
-  // reader_tables.cc: the system catalog, tables coming, changing and going.
+  // reader_tables.cc: `columns:` against what is stored, the system catalog, tables coming,
+  // changing and going.
+  Status CompareRules();
   Status TakeAnswers(Instant now);
   Status OnTables(TablesAnswer answer);
   Status ActOnTables();
@@ -126,6 +132,11 @@ class Reader : public Stage {
   Status StopTable(TableId id, TableRuntime& table, std::string code, std::string reason);
   Status KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts);
   void RetryStoppedTables(const std::string& name);
+  bool TakeRules(TableRuntime& table, const std::string& name);
+  Status StopWithoutRules(TableId id, TableRuntime& table, const std::string& name);
+  std::string ReasonToCopy(const TableRuntime& table, const TableFacts& facts) const;
+  bool WritersGone(const TableRuntime& table) const;
+  bool UnfitValue(TableRuntime& table, const Status& status);
   void WantCopy(TableRuntime& table, std::string reason, bool keep_target);
   Status AbandonTable(TableId id, TableRuntime& table, std::string reason);
   Status StartWantedCopies();
@@ -198,6 +209,7 @@ class Reader : public Stage {
   bool poll_wanted_ = true;
   Instant next_poll_{};
   bool first_look_done_ = false;
+  bool rules_compared_ = false;
 
   // Copies.
   std::deque<CopierEvent> waiting_rows_;  ///< rows that wait for room at the destination

@@ -217,6 +217,8 @@ Status Reader::OnCopierEvent(CopierEvent event) {
       return Status::OK();
     case CopierEvent::Kind::kFailed:
       if (!current) return KindOf(event.error) == ErrorKind::kSchema ? Status::OK() : event.error;
+      if (UnfitValue(*table, event.error))
+        return AbandonTable(event.table, *table, "a composite type changed while it was copied");
       if (KindOf(event.error) == ErrorKind::kSchema) {
         const ErrorParts parts = PartsOf(event.error);
         return StopTable(event.table, *table, parts.code, parts.what);
@@ -238,6 +240,7 @@ Status Reader::OnFold(FoldResult result) {
   }
   table->phase = TablePhase::kLive;
   table->rows = result.rows;
+  table->unfit = 0;
   table->copy.reset();
   LogInfo("table is live", {{"pipeline", options_.pipeline},
                             {"table", table->schema->QualifiedName()},

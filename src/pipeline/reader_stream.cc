@@ -102,16 +102,26 @@ Status Reader::OnRow() {
     table->begun_transaction = transaction_serial_;
   }
   segment_.OnRow(*table);
+  Status status;
   switch (message_.type) {
     case MessageType::kInsert:
       ++table->rows;
-      return table->batcher->Insert(message_.cells, ordinal);
+      status = table->batcher->Insert(message_.cells, ordinal);
+      break;
     case MessageType::kUpdate:
-      return table->batcher->Update(message_.old_kind, message_.old_cells, message_.cells, ordinal);
+      status =
+          table->batcher->Update(message_.old_kind, message_.old_cells, message_.cells, ordinal);
+      break;
     default:
       --table->rows;
-      return table->batcher->Delete(message_.old_kind, message_.old_cells, ordinal);
+      status = table->batcher->Delete(message_.old_kind, message_.old_cells, ordinal);
+      break;
   }
+  if (status.ok()) [[likely]]
+    return status;
+  if (!UnfitValue(*table, status)) return status;
+  segment_.Drop(*table);
+  return AbandonTable(message_.table, *table, "a composite type changed");
 }
 
 Status Reader::OnTruncate() {
@@ -165,8 +175,10 @@ Status Reader::OnRelation(std::string_view payload) {
   }
   const TableId id = message_.table;
   table->relation_seen = true;
-  if (facts != nullptr && table->fingerprint_known) {
-    const std::string reason = ReasonToCopyAgain(table->fingerprint, FingerprintOf(*facts));
+  const std::string name = std::string(message_.schema) + "." + std::string(message_.name);
+  if (!TakeRules(*table, name)) return StopWithoutRules(id, *table, name);
+  if (facts != nullptr) {
+    const std::string reason = ReasonToCopy(*table, *facts);
     if (!reason.empty()) return AbandonTable(id, *table, reason);
   }
   Result<SchemaStep> step =
@@ -179,6 +191,18 @@ Status Reader::OnRelation(std::string_view payload) {
   return ApplyStep(id, *table, *step);
 }
 
+// Before rows come that only the server can print: the next life chooses the transport anew.
+Status Reader::CheckTransport(const TableSchema& schema) const {
+  if (!options_.binary) return Status::OK();
+  for (const WireColumn& column : schema.wire) {
+    if (column.output < 0 || BinaryUnderstood(*column.type)) continue;
+    return MakeError(ErrorKind::kTransient, "ETL-S127",
+                     "the transport changes to text, for column \"" + column.name + "\" (" +
+                         column.type->name + ") of " + schema.QualifiedName());
+  }
+  return Status::OK();
+}
+
 Status Reader::ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step) {
   switch (step.kind) {
     case SchemaStep::Kind::kSame: return Status::OK();
@@ -186,6 +210,7 @@ Status Reader::ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step
     case SchemaStep::Kind::kChange: break;
   }
   if (table.copy) return AbandonTable(id, table, "its columns changed while it was copied");
+  ETL_RETURN_IF_ERROR(CheckTransport(*step.to));
   LogInfo("schema change", {{"pipeline", options_.pipeline},
                             {"table", table.schema->QualifiedName()},
                             {"version", step.to->version},

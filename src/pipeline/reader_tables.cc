@@ -7,6 +7,7 @@
 #include "apply/schema_step.h"
 #include "base/log.h"
 #include "pipeline/reader.h"
+#include "postgres/source_setup.h"
 
 namespace etl {
 namespace {
@@ -29,6 +30,7 @@ bool CanBeOutOfLine(const ColumnType& type) {
 constexpr std::string_view kCopiedAgain = "ETL-S124";
 constexpr std::string_view kLeft = "ETL-S121";
 constexpr std::string_view kNotSelected = "ETL-S123";
+constexpr std::string_view kWithoutRules = "ETL-S125";
 constexpr std::string_view kReservedInAppend[] = {"_etl_op",        "_etl_lsn", "_etl_seq",
                                                   "_etl_commit_ts", "_etl_xid", "_etl_unchanged"};
 
@@ -38,6 +40,21 @@ void Reader::AskTables() {
   if (tables_asked_ > 0) return;
   ++tables_asked_;
   catalog_->Ask(TablesQuery{});
+}
+
+// What was stored under other rules is copied again, before a row is taken under the new ones.
+Status Reader::CompareRules() {
+  for (TableId id : tables_.ids()) {
+    TableRuntime& table = tables_.at(id);
+    if (table.phase != TablePhase::kLive && table.phase != TablePhase::kCopying) continue;
+    std::string reason = ReasonOfRules(*table.schema, table.rules);
+    if (reason.empty() && !table.fingerprint.hash_key.empty() &&
+        table.fingerprint.hash_key != options_.hash_key_digest) {
+      reason = "hash_key changed";
+    }
+    if (!reason.empty()) ETL_RETURN_IF_ERROR(AbandonTable(id, table, std::move(reason)));
+  }
+  return Status::OK();
 }
 
 Status Reader::TakeAnswers(Instant now) {
@@ -110,11 +127,12 @@ Status Reader::OnTables(TablesAnswer answer) {
       poll_wanted_ = true;
       continue;
     }
+    if (table.awaited_types) table.writers_gone_at = answer.wal_insert;
     for (const TableFacts& facts : answer.tables) {
       if (facts.id != id || table.schema == nullptr) continue;
       const Result<SchemaStep> step = StepForCatalog(facts, *table.schema, table.rules);
-      table.looked = step.ok() && step->kind == SchemaStep::Kind::kSame &&
-                     ReasonToCopyAgain(table.fingerprint, FingerprintOf(facts)).empty();
+      table.looked = step.ok() && step->kind == SchemaStep::Kind::kSame && !table.awaited_types &&
+                     ReasonToCopy(table, facts).empty();
     }
   }
   // The oldest is kept: on a busy server the newest may always be ahead of the stream.
@@ -134,6 +152,7 @@ Status Reader::ActOnTables() {
   const TablesAnswer answer = std::move(found_.front());
   found_.pop_front();
   worked_ = true;
+  ETL_RETURN_IF_ERROR(CheckOperations(options_.publication, answer.all_operations));
   std::set<uint32_t> present;
   for (const TableFacts& facts : answer.tables) present.insert(facts.id.oid);
   for (TableId id : tables_.ids()) {
@@ -154,7 +173,7 @@ Status Reader::ActOnTables() {
         if (facts.id != id || !keep_target) continue;
         const Result<SchemaStep> step = StepForCatalog(facts, *table.schema, table.rules);
         keep_target = step.ok() && step->kind == SchemaStep::Kind::kSame &&
-                      ReasonToCopyAgain(table.fingerprint, FingerprintOf(facts)).empty();
+                      ReasonToCopy(table, facts).empty();
       }
       WantCopy(table, "asked for", keep_target);
     }
@@ -183,15 +202,18 @@ Status Reader::ActOnTable(const TableFacts& facts) {
     return Status::OK();
   }
   if (table->copy_wanted || table->phase == TablePhase::kWaiting) return BeginTable(facts);
-  const Fingerprint now = FingerprintOf(facts);
-  if (table->fingerprint_known) {
-    const std::string reason = ReasonToCopyAgain(table->fingerprint, now);
-    if (!reason.empty()) {
-      // Rows changed without messages: the target is wrong by now, so it stays frozen until the
-      // swap (C10).
-      WantCopy(*table, reason, false);
-      return BeginTable(facts);
-    }
+  if (!TakeRules(*table, facts.QualifiedName()))
+    return StopWithoutRules(facts.id, *table, facts.QualifiedName());
+  std::string reason = ReasonToCopy(*table, facts);
+  if (reason.empty() && WritersGone(*table)) {
+    table->writers_gone = !TypesChanged(*table->awaited_types, facts.types);
+    reason = "no transaction uses the former form of its types any more";
+  }
+  if (!reason.empty()) {
+    // Rows changed without messages: the target is wrong by now, so it stays frozen until the swap
+    // (C10).
+    WantCopy(*table, reason, false);
+    return BeginTable(facts);
   }
   Result<SchemaStep> step = StepForCatalog(facts, *table->schema, table->rules);
   if (!step.ok()) {
@@ -207,6 +229,46 @@ Status Reader::ActOnTable(const TableFacts& facts) {
     poll_wanted_ = true;
   }
   return KeepFingerprint(facts.id, *table, facts);
+}
+
+// `columns` names tables. One that had rules and is renamed must not lose them, or what was to stay
+// at the source would be copied: false if nothing is said of the new name. The stored schema has
+// the old name until then, and so it is known after a restart, too.
+bool Reader::TakeRules(TableRuntime& table, const std::string& name) {
+  if (const auto found = options_.rules.find(name); found != options_.rules.end()) {
+    table.rules = found->second;
+    return true;
+  }
+  if (table.schema != nullptr && table.schema->QualifiedName() != name && HasRules(*table.schema))
+    return false;
+  table.rules = {};
+  return true;
+}
+
+Status Reader::StopWithoutRules(TableId id, TableRuntime& table, const std::string& name) {
+  return StopTable(id, table, std::string(kWithoutRules),
+                   "it is called " + name + " now, of which `columns` says nothing; do: name " +
+                       name + " under `columns` (with {} to copy it whole)");
+}
+
+std::string Reader::ReasonToCopy(const TableRuntime& table, const TableFacts& facts) const {
+  if (!table.fingerprint_known) return {};
+  Fingerprint now = FingerprintOf(facts);
+  // Known already: the copy waits for the writers of before.
+  if (table.awaited_types) now.types = table.fingerprint.types;
+  return ReasonToCopyAgain(table.fingerprint, now);
+}
+
+bool Reader::WritersGone(const TableRuntime& table) const {
+  return table.awaited_types && table.copy && table.writers_gone_at.valid() &&
+         received_ >= table.writers_gone_at;
+}
+
+// Whether an error says that a composite type has changed, which the next look explains. A value
+// that fits no copy is a fault of ours and ends the run.
+bool Reader::UnfitValue(TableRuntime& table, const Status& status) {
+  constexpr int kMost = 5;
+  return PartsOf(status).code == kOtherAttributes && ++table.unfit <= kMost;
 }
 
 void Reader::WantCopy(TableRuntime& table, std::string reason, bool keep_target) {
@@ -249,8 +311,8 @@ Status Reader::AbandonTable(TableId id, TableRuntime& table, std::string reason)
 // Starts the (next) copy of a table at the boundary reached (rule C1).
 Status Reader::BeginTable(const TableFacts& facts) {
   TableRuntime& table = tables_.Add(facts.id);
-  if (auto rules = options_.rules.find(facts.QualifiedName()); rules != options_.rules.end())
-    table.rules = rules->second;
+  if (!TakeRules(table, facts.QualifiedName()))
+    return StopWithoutRules(facts.id, table, facts.QualifiedName());
   table.leaves = facts.leaves;
   table.row_filter = facts.row_filter;
   const uint32_t version = table.schema == nullptr ? 1 : table.schema->version + 1;
@@ -289,6 +351,7 @@ Status Reader::BeginTable(const TableFacts& facts) {
       }
     }
   }
+  ETL_RETURN_IF_ERROR(CheckTransport(**schema));
   table.schema = *schema;
   ++table.generation;
   table.phase = TablePhase::kCopying;
@@ -297,6 +360,14 @@ Status Reader::BeginTable(const TableFacts& facts) {
   table.note.clear();
   table.stop_code.clear();
   table.copy.emplace(table.generation, received_);
+  const bool types_changed =
+      (table.fingerprint_known && TypesChanged(table.fingerprint.types, facts.types)) ||
+      (table.awaited_types && TypesChanged(*table.awaited_types, facts.types));
+  table.awaited_types.reset();
+  table.writers_gone_at = Lsn{};
+  // Without a snapshot no row of before is read.
+  if (types_changed && !table.writers_gone && options_.snapshot) table.awaited_types = facts.types;
+  table.writers_gone = false;
   table.looked = false;
   table.looks_needed = 0;
   if (const auto last = relations_.find(facts.id); last != relations_.end()) {
@@ -343,7 +414,12 @@ Status Reader::StopTable(TableId id, TableRuntime& table, std::string code, std:
 }
 
 Status Reader::KeepFingerprint(TableId id, TableRuntime& table, const TableFacts& facts) {
-  const Fingerprint now = FingerprintOf(facts);
+  Fingerprint now = FingerprintOf(facts);
+  if (table.awaited_types) now.types = table.fingerprint.types;
+  if (std::any_of(table.schema->columns.begin(), table.schema->columns.end(),
+                  [](const Column& column) { return column.hashed; })) {
+    now.hash_key = options_.hash_key_digest;
+  }
   if (table.fingerprint_known && table.fingerprint == now) return Status::OK();
   table.fingerprint = now;
   table.fingerprint_known = true;

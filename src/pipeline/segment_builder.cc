@@ -11,6 +11,12 @@ Status SegmentBuilder::Add(TableRuntime& table, SegmentPart part) {
   return Status::OK();
 }
 
+void SegmentBuilder::Drop(TableRuntime& table) {
+  if (table.dirty) std::erase(dirty_, &table);
+  table.dirty = false;
+  table.batcher.reset();
+}
+
 void SegmentBuilder::OnCommit(UnixMicros commit_time, Instant now) {
   last_commit_time_ = commit_time;
   if (first_commit_ == kNever) first_commit_ = now;

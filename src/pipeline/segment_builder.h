@@ -25,6 +25,8 @@ class SegmentBuilder {
   }
   /// Adds a part of this table after its rows so far.
   Status Add(TableRuntime& table, SegmentPart part);
+  /// Forgets the table's rows that are not sealed yet, with its batcher.
+  void Drop(TableRuntime& table);
   /// A transaction ended; its rows may be handed over.
   void OnCommit(UnixMicros commit_time, Instant now);
 

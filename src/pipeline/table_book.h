@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -49,6 +50,14 @@ struct TableRuntime {
   std::string note;        ///< what it waits for, or why it stopped
   std::string stop_code;
   int64_t rows = 0;
+
+  // A type's values changed their form (rule 7.10). Rows of transactions that were open then may
+  // still come in the former one, so the copy that began only waits for them at its barrier, and
+  // another one begins after it. The stored fingerprint has the former types until then.
+  std::optional<std::map<uint32_t, std::vector<TypePart>>> awaited_types;  ///< as the copy saw them
+  Lsn writers_gone_at;  ///< the look after the barrier: their changes are below
+  bool writers_gone = false;
+  int unfit = 0;  ///< copies given up because of values of a changed type, since it was live
 
   Fingerprint fingerprint;
   bool fingerprint_known = false;

@@ -183,6 +183,8 @@ Result<PublicationFacts> SourceSetup::EnsurePublication(const std::string& name,
     sql = "BEGIN; " + create + "; COMMENT ON PUBLICATION " + quoted + " IS " +
           QuoteLiteral(kPublicationComment) + "; COMMIT";
   } else {
+    ETL_RETURN_IF_ERROR(CheckOperations(
+        name, found->inserts && found->updates && found->deletes && found->truncates));
     const std::vector<TableName> missing = Missing(*found, tables);
     if (missing.empty()) return std::move(*found);
     sql = "ALTER PUBLICATION " + quoted + " ADD TABLE " + TableList(missing);
@@ -247,6 +249,18 @@ Result<std::optional<SlotFacts>> SourceSetup::FindSlot(const std::string& name, 
                                             .invalidation = row.String(0, 7),
                                             .confirmed_flush = row.LsnAt(0, 8),
                                             .restart = row.LsnAt(0, 9)});
+}
+
+Status CheckOperations(const std::string& publication, bool all_operations) {
+  if (all_operations) return Status::OK();
+  return MakeError(
+      ErrorKind::kConfig,
+      ErrorParts{.code = "ETL-S126",
+                 .what = "publication \"" + publication + "\" does not publish all operations",
+                 .why = "changes of the others would be missing at the destination",
+                 .safe = {},
+                 .remedy = "ALTER PUBLICATION " + QuoteIdentifier(publication) +
+                           " SET (publish = 'insert, update, delete, truncate');"});
 }
 
 Status CheckSlotUsable(const std::string& name, const SlotFacts& slot, const SystemFacts& system) {

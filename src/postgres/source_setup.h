@@ -91,7 +91,8 @@ class SourceSetup {
   Result<std::optional<PublicationFacts>> FindPublication(const std::string& name,
                                                           Instant deadline);
   /// Makes sure that the publication exists and holds `tables` (empty: whatever it holds). Creates
-  /// it, or adds to one that is ours; for another's the error tells the SQL that is missing.
+  /// it, or adds to one that is ours; for another's the error tells the SQL that is missing. One
+  /// that leaves out operations is refused.
   Result<PublicationFacts> EnsurePublication(const std::string& name,
                                              const std::vector<TableName>& tables,
                                              Instant deadline);
@@ -122,6 +123,9 @@ class SourceSetup {
   std::unique_ptr<PgConnection> connection_;
   SystemFacts system_;
 };
+
+/// A publication that leaves out a kind of change gives a copy that is not the source's: refused.
+Status CheckOperations(const std::string& publication, bool all_operations);
 
 /// An existing slot that this pipeline can stream from, or why not.
 Status CheckSlotUsable(const std::string& name, const SlotFacts& slot, const SystemFacts& system);

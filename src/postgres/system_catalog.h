@@ -22,6 +22,7 @@ struct TablesQuery {};
 struct TablesAnswer {
   Lsn wal_insert;  ///< W, normalised as in 9.1
   std::vector<TableFacts> tables;
+  bool all_operations = true;  ///< the publication has insert, update, delete and truncate
 };
 
 /// Holders of write locks on the tables and all their descendants (C2).

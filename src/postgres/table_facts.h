@@ -25,9 +25,22 @@ struct AttributeFacts {
   bool published = true;     ///< in the publication's column list, and not a generated column the
                              ///< server does not send
   bool has_missing = false;  ///< atthasmissing: a constant default added without a rewrite
-  std::optional<std::string> missing_text;  ///< attmissingval in the server's text form; none: NULL
+  std::optional<std::string> missing_text;  ///< attmissingval in the server's text form; none:
+                                            ///< NULL. Of a partitioned table: its leaves'
+  bool missing_differs = false;             ///< not all leaves have the same
   uint32_t row_xmin = 0;  ///< xmin of the pg_attribute row: changes with any ALTER of the column
   uint32_t collation = 0;
+};
+
+/// One label of an enum, or one attribute of a composite.
+struct TypePart {
+  uint32_t id = 0;  ///< oid of the label; attnum of the attribute
+  std::string name;
+  uint32_t type = 0;  ///< 0: a label
+  int32_t typmod = -1;
+  uint32_t row_xmin = 0;  ///< xmin of its row in the system catalog
+
+  friend bool operator==(const TypePart&, const TypePart&) = default;
 };
 
 /// A table that holds rows itself: the table, or one leaf partition of it.
@@ -48,15 +61,20 @@ struct TableFacts {
   TableId id;
   std::string schema;
   std::string name;
-  char kind = 'r';                 ///< relkind: r, p
-  char persistence = 'p';          ///< relpersistence
-  char replica_identity = 'd';     ///< relreplident: d, n, f, i
-  uint32_t publication_entry = 0;  ///< oid of pg_publication_rel; 0 for ALL TABLES or IN SCHEMA
-  std::string row_filter;          ///< SQL text; empty: none
-  bool can_select = true;          ///< the role may SELECT it (copy needs it)
-  bool row_security = false;       ///< a policy would filter this role's COPY
+  char kind = 'r';              ///< relkind: r, p
+  char persistence = 'p';       ///< relpersistence
+  char replica_identity = 'd';  ///< relreplident: d, n, f, i
+  /// What publishes it: oids of its entry (or one above it) in pg_publication_rel, of its schema's
+  /// in pg_publication_namespace, of a publication of all tables.
+  std::vector<uint32_t> publication_entries;
+  uint32_t publication_row = 0;  ///< xmin of the pg_publication row: changes with its options
+  std::string row_filter;        ///< SQL text; empty: none
+  bool can_select = true;        ///< the role may SELECT it (copy needs it)
+  bool row_security = false;     ///< a policy would filter this role's COPY
   std::vector<AttributeFacts> columns;  ///< in attnum order
   int16_t attributes = 0;  ///< relnatts: the highest attnum ever given, dropped columns counted
+  std::map<uint32_t, std::vector<TypePart>>
+      types;  ///< by oid: enums and composites that published columns use, recursively
   std::vector<int16_t>
       key;  ///< attnums of the usable key, in index order; empty: none. The primary key if it
             ///< is not deferrable, else the REPLICA IDENTITY index; with FULL the primary key

@@ -22,12 +22,20 @@ struct TypeRow {
   int16_t base_dimensions = 0;  ///< typndims of a domain
   char delimiter = ',';
   struct Attribute {
+    int16_t attnum = 0;
     std::string name;
     uint32_t type = 0;
     int32_t typmod = -1;
     int16_t dimensions = 0;
+    uint32_t row_xmin = 0;  ///< xmin of the pg_attribute row
   };
   std::vector<Attribute> attributes;  ///< of a composite, in order, dropped ones left out
+  struct Label {
+    uint32_t oid = 0;
+    std::string text;
+    uint32_t row_xmin = 0;  ///< xmin of the pg_enum row
+  };
+  std::vector<Label> labels;  ///< of an enum
 };
 
 using TypeRows = std::map<uint32_t, TypeRow>;

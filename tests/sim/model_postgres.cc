@@ -134,7 +134,7 @@ TableFacts ModelPostgres::Facts(uint32_t oid, const ModelTableState& state) cons
   facts.schema = state.schema;
   facts.name = state.name;
   facts.replica_identity = state.replica_identity;
-  facts.publication_entry = state.publication_entry;
+  if (state.publication_entry != 0) facts.publication_entries = {state.publication_entry};
   facts.key = state.key;
   facts.attributes = static_cast<int16_t>(state.next_attnum - 1);
   for (const ModelColumn& column : state.columns) {
