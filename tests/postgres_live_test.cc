@@ -331,6 +331,7 @@ TEST_F(Postgres, ReadsTypesThroughDomainsArraysAndComposites) {
   EXPECT_EQ(type("big").kind, TypeKind::kNumericText);
   EXPECT_EQ(type("c").kind, TypeKind::kChar);
   EXPECT_FALSE(columns.contains("g"));
+  EXPECT_EQ(table.attributes, columns.at("corner").attnum);
   EXPECT_EQ(columns.at("dflt").missing_text, "{1,2}");
   EXPECT_EQ(columns.at("txt").missing_text, "a,\"b");
   EXPECT_EQ(columns.at("corner").missing_text, "(1,2),(0,0)");

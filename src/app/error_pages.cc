@@ -184,7 +184,9 @@ constexpr ErrorPage kPages[] = {
      "changes; end any other process.\n"
      "A pipeline tries again by itself."},
     {"ETL-D132", "DuckDB ran out of memory",
-     "Nothing of the transaction at hand was stored. Raise limits.memory."},
+     "Nothing of the transaction at hand was stored. Raise limits.memory; or limits.spill, or the "
+     "free "
+     "space of its folder, where what may be spilled is used up."},
     {"ETL-D133", "it is not known whether a transaction was stored",
      "It is looked up at the next start; nothing is lost or repeated."},
     {"ETL-D134", "DuckDB refused a transaction", "It is tried again from the stored position."},

@@ -188,7 +188,8 @@ Status DuckDbError(duckdb_error_type type, std::string_view message, std::string
   if (type == DUCKDB_ERROR_OUT_OF_MEMORY || text.find("Out of Memory") != std::string::npos) {
     parts.code = "ETL-D132";
     parts.safe = "nothing of the transaction at hand was stored";
-    parts.remedy = "raise limits.memory";
+    // DuckDB says the same when it may not spill any more.
+    parts.remedy = "raise limits.memory, or limits.spill where what may be spilled is used up";
     return MakeError(ErrorKind::kTransient, std::move(parts));
   }
   if (type == DUCKDB_ERROR_IO || type == DUCKDB_ERROR_FATAL || type == DUCKDB_ERROR_TRANSACTION ||

@@ -183,6 +183,34 @@ TEST(DuckDbFullDisk, TheErrorNamesTheFileOrTheFolderOfWhatDoesNotFitIntoMemory) 
   EXPECT_EQ(PartsOf(NameFullPlace(other, options)).what, PartsOf(other).what);
 }
 
+TEST(DuckDbFullDisk, WhatIsSpilledHasABound) {
+  TemporaryFile temporary;
+  const std::string folder = std::filesystem::path(temporary.path()).parent_path() / "spill";
+  const auto file = std::make_shared<DuckDbFile>(DuckDbOptions{.path = temporary.path(),
+                                                               .memory_bytes = 24 << 20,
+                                                               .threads = 1,
+                                                               .spill_dir = folder,
+                                                               .spill_bytes = 1 << 20});
+  auto lease = *DuckDbFile::Acquire(file);
+  auto connection = *DuckDbConnection::Open(lease->database());
+  // A folder that does not exist is made.
+  const auto settings = connection->Rows(
+      "SELECT current_setting('temp_directory'), current_setting('max_temp_directory_size')");
+  EXPECT_EQ((*settings)[0][0]->find(folder + "/"), 0u) << *(*settings)[0][0];
+  EXPECT_EQ((*settings)[0][1], "1.0 MiB");
+  const Status full = NameFullPlace(
+      connection
+          ->Execute("CREATE TEMP TABLE x AS SELECT md5(i::VARCHAR) || sha256(i::VARCHAR) AS v FROM "
+                    "range(1000000) t(i) ORDER BY v")
+          .status(),
+      file->options());
+  EXPECT_EQ(KindOf(full), ErrorKind::kTransient);
+  // DuckDB runs out of space, or of memory that it may not spill.
+  EXPECT_TRUE(PartsOf(full).code == "ETL-D130" || PartsOf(full).code == "ETL-D132")
+      << ErrorLine(full);
+  EXPECT_NE(PartsOf(full).remedy.find("limits.spill"), std::string::npos) << ErrorLine(full);
+}
+
 TEST_F(DuckDbDestinationTest, ATableThatSomebodyElseMadeIsNeverTouched) {
   Open(Mode::kMirror);
   Sql("CREATE SCHEMA public; CREATE TABLE public.Taken AS SELECT 42 AS a");

@@ -24,10 +24,10 @@ Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings) {
   duckdb_config config = nullptr;
   if (duckdb_create_config(&config) == DuckDBError)
     return MakeError(ErrorKind::kInternal, "ETL-D190", "DuckDB: no configuration");
+  std::string refused;
   auto set = [&](const char* name, const std::string& value) {
-    duckdb_set_config(config, name, value.c_str());
+    if (duckdb_set_config(config, name, value.c_str()) == DuckDBError) refused = name;
   };
-  set("enable_external_access", "false");
   set("autoinstall_known_extensions", "false");
   set("autoload_known_extensions", "false");
   set("allow_community_extensions", "false");
@@ -38,6 +38,12 @@ Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings) {
   if (settings.read_only) set("access_mode", "READ_ONLY");
   if (settings.threads > 0) set("threads", std::to_string(settings.threads));
   if (settings.memory_bytes > 0) set("memory_limit", std::to_string(settings.memory_bytes) + "B");
+  // The last one: after it no folder can be named any more.
+  set("enable_external_access", "false");
+  if (!refused.empty()) {
+    duckdb_destroy_config(&config);
+    return MakeError(ErrorKind::kInternal, "ETL-D190", "DuckDB refused the setting " + refused);
+  }
   duckdb_database database = nullptr;
   char* message = nullptr;
   const duckdb_state state = duckdb_open_ext(settings.path.c_str(), &database, config, &message);
@@ -93,6 +99,9 @@ DuckDbFile::~DuckDbFile() {
 Status DuckDbFile::OpenLocked() { return NameFullPlace(OpenAndPrepare(), options_); }
 
 Status DuckDbFile::OpenAndPrepare() {
+  // DuckDB makes its own folder in it when it spills, and that one only.
+  std::error_code ignored;
+  if (!options_.spill_dir.empty()) std::filesystem::create_directories(options_.spill_dir, ignored);
   // Replaying the file's log needs memory that the work itself may not use: the limit comes after
   // it.
   ETL_ASSIGN_OR_RETURN(database_, OpenDuckDb({.path = options_.path,
