@@ -46,6 +46,8 @@ Result<std::string> SchemaChangeSince(PgConnection& connection, uint32_t first, 
       " UNION ALL " + part("pg_enum", "") + " UNION ALL " + part("pg_range", "") + " UNION ALL " +
       part("pg_inherits", "") + " UNION ALL " + part("pg_proc", "") + " UNION ALL " +
       part("pg_publication", "") + " UNION ALL " + part("pg_publication_rel", "") +
+      (connection.server_version() >= 150000 ? " UNION ALL " + part("pg_publication_namespace", "")
+                                             : "") +
       ") found LIMIT 1";
   ETL_ASSIGN_OR_RETURN(const PgResult row, connection.Query(sql, deadline));
   return row.rows() == 0 ? std::string() : row.String(0, 0);
