@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -86,11 +87,25 @@ Status Catalog::OpenFile() {
   return Prepare();
 }
 
+// SQLite does not wait by itself when several processes switch a new file at once.
+Status Catalog::SwitchToWal() {
+  const Instant deadline = clock_.Now() + std::chrono::seconds(5);
+  while (true) {
+    const Status done = file_.Run("PRAGMA journal_mode = WAL");
+    if (done.ok() || PartsOf(done).code != "ETL-R107" || clock_.Now() >= deadline) return done;
+    poll(nullptr, 0, 10);
+  }
+}
+
 // Looks whose file it is before anything is written to it.
 Status Catalog::Prepare() {
+  // In one transaction: another process may be making the file, which would look foreign between
+  // one look and the next.
+  ETL_RETURN_IF_ERROR(file_.Run("BEGIN"));
   ETL_ASSIGN_OR_RETURN(const int64_t application, file_.Number("PRAGMA application_id"));
   ETL_ASSIGN_OR_RETURN(const int64_t found, file_.Number("PRAGMA user_version"));
   ETL_ASSIGN_OR_RETURN(const int64_t tables, file_.Number("SELECT count(*) FROM sqlite_schema"));
+  ETL_RETURN_IF_ERROR(file_.Run("COMMIT"));
   if (application != kApplicationId && (application != 0 || found != 0 || tables != 0)) {
     return MakeError(ErrorKind::kConfig, "ETL-C052",
                      fmt::format("{} is an SQLite file of another program", path_),
@@ -104,7 +119,7 @@ Status Catalog::Prepare() {
             path_, found, kSchemaVersion),
         "use the newer program, or let `catalog` name another file");
   }
-  ETL_RETURN_IF_ERROR(file_.Run("PRAGMA journal_mode = WAL"));
+  ETL_RETURN_IF_ERROR(SwitchToWal());
   ETL_RETURN_IF_ERROR(file_.Run("PRAGMA synchronous = NORMAL"));
   if (found == kSchemaVersion) return Status::OK();
   SqliteTransaction transaction(file_);

@@ -92,6 +92,7 @@ class Catalog {
   Catalog(std::string path, const Clock& clock) : path_(std::move(path)), clock_(clock) {}
   Status OpenFile();
   Status Prepare();
+  Status SwitchToWal();
   Status SetAside(const Status& why);
   std::string LockPath(const std::string& pipeline) const {
     return path_ + "." + pipeline + ".lock";

@@ -150,6 +150,34 @@ TEST_F(CatalogTest, ForeignFilesAreRefused) {
   EXPECT_EQ(PartsOf(OpenError()).code, "ETL-C052");
 }
 
+// `run` makes the file while `status` looks at it.
+TEST_F(CatalogTest, ProcessesThatMakeItAtOnceAllFindIt) {
+  for (int round = 0; round < 40; ++round) {
+    for (const char* suffix : {"", "-wal", "-shm"}) unlink((path_ + suffix).c_str());
+    int start[2];
+    ASSERT_EQ(pipe(start), 0);
+    std::vector<pid_t> children;
+    for (int i = 0; i < 6; ++i) {
+      children.push_back(fork());
+      if (children.back() != 0) continue;
+      close(start[1]);
+      char none = 0;
+      if (read(start[0], &none, 1) != 0) _exit(2);  // Until all are there.
+      const Status opened = OpenError();
+      if (!opened.ok()) std::fprintf(stderr, "%s\n", ErrorLine(opened).c_str());
+      _exit(opened.ok() ? 0 : 1);
+    }
+    close(start[0]);
+    close(start[1]);
+    for (const pid_t child : children) {
+      int state = 0;
+      ASSERT_EQ(waitpid(child, &state, 0), child);
+      EXPECT_EQ(state, 0) << "round " << round;
+    }
+    if (HasFailure()) return;
+  }
+}
+
 TEST_F(CatalogTest, MissingFolderIsAConfigurationError) {
   path_ = folder_ + "/absent/etl.db";
   EXPECT_EQ(KindOf(OpenError()), ErrorKind::kConfig);
