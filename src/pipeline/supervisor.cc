@@ -14,6 +14,14 @@ namespace {
 // As long as a resync of everything at least stands for what it may turn out to need.
 constexpr Duration kResyncStands = std::chrono::seconds(10);
 
+// Whether a table is being copied. The pipeline's own phase does not tell: it is "copying" at the
+// start of every life, also of one that fails at once.
+bool Copies(const std::shared_ptr<const PipelineStatus>& status) {
+  return status != nullptr &&
+         std::any_of(status->tables.begin(), status->tables.end(),
+                     [](const TableStatus& table) { return table.phase == TablePhase::kCopying; });
+}
+
 }  // namespace
 
 Policy PolicyFor(ErrorKind kind) {
@@ -139,8 +147,7 @@ Status Supervisor::Live() {
     TakeRequests(&pipeline);
     Forward(pipeline);
     const Lsn durable{pipeline.board().durable};
-    const bool copied = pipeline.status() != nullptr && status_.load() != nullptr &&
-                        pipeline.status()->phase == PipelinePhase::kCopying;
+    const bool copied = Copies(pipeline.status());
     ForgetResyncOnceDone(pipeline);
     if (durable > last_durable_ || copied) last_progress_ = clock_.Now();
     last_durable_ = std::max(last_durable_, durable);
