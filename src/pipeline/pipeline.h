@@ -39,15 +39,20 @@ struct PipelineSpec {
   std::function<Result<std::unique_ptr<Destination>>()> make_destination;
 };
 
+/// What becomes of the slot and the stored position at the start.
+enum class History : uint8_t {
+  kKeep,           ///< go on; fail where that is not possible (lost slot, other cluster)
+  kReplaceIfLost,  ///< begin anew, with a fresh slot and every table, where that is not possible
+  kReplace,        ///< begin anew: the server cannot decode what comes next
+};
+
 /// One life of a pipeline: from what the destination remembers to the first failure or Stop. Owned
 /// and called by one control thread; owns the stages, their channels and their threads.
 class Pipeline {
  public:
   /// Prepares both ends and starts the threads. After an error nothing is left running.
-  /// `new_history`: where the position cannot be continued (lost slot, other cluster), begin anew
-  /// with a fresh slot and copy every table again, instead of failing: what `pipeline resync` asks
-  /// for. `spec` outlives the pipeline.
-  static Result<std::unique_ptr<Pipeline>> Start(const PipelineSpec& spec, bool new_history,
+  /// `history` other than kKeep is what `pipeline resync` asks for. `spec` outlives the pipeline.
+  static Result<std::unique_ptr<Pipeline>> Start(const PipelineSpec& spec, History history,
                                                  ByteBudget* budget, const Clock& clock);
   /// Stop must have been called.
   ~Pipeline();
@@ -69,8 +74,8 @@ class Pipeline {
 
  private:
   Pipeline(const PipelineSpec& spec, ByteBudget* budget, const Clock& clock);
-  Status PrepareEnds(bool new_history);
-  Status PrepareHistory(SourceSetup& setup, bool new_history, Instant deadline);
+  Status PrepareEnds(History history);
+  Status PrepareHistory(SourceSetup& setup, History wanted, Instant deadline);
   Status BeginHistory(SourceSetup& setup, Instant deadline);
   Status ChooseTransport(SourceSetup& setup, Instant deadline);
   Status MakeStages();

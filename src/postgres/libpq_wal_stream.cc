@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "postgres/server_error.h"
+#include "postgres/slot_creation.h"
 
 namespace etl {
 namespace {
@@ -80,18 +81,6 @@ Status RaiseSenderTimeout(PgConnection& connection, Instant deadline) {
   return connection.Query(fmt::format("SET wal_sender_timeout = {}", wanted), deadline).status();
 }
 
-/// The server drops such a slot with the session that made it, so the stream is started in the same
-/// one. Waits for the transactions that write at that moment.
-Status CreateTemporarySlot(PgConnection& connection, const StreamOptions& options,
-                           Instant deadline) {
-  const std::string sql =
-      fmt::format("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT",
-                  QuoteIdentifier(options.slot));
-  const Result<PgResult> created = connection.Query(sql, deadline);
-  if (!created.ok()) return WithContext(created.status(), "create a temporary slot");
-  return Status::OK();
-}
-
 }  // namespace
 
 Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions& source,
@@ -102,7 +91,11 @@ Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions
                        PgConnection::Connect(source, PgConnection::Mode::kReplication, deadline));
   PgConnection& connection = *stream->connection_;
   ETL_RETURN_IF_ERROR(RaiseSenderTimeout(connection, deadline));
-  if (options.temporary) ETL_RETURN_IF_ERROR(CreateTemporarySlot(connection, options, deadline));
+  if (options.temporary) {
+    // It goes with the session that made it, so the stream is started in the same one.
+    const Status created = CreateTemporarySlot(connection, options.slot, deadline, nullptr);
+    if (!created.ok()) return WithContext(created, "create a temporary slot");
+  }
   const int newest = NewestProtocol(connection.server_version());
   stream->protocol_ = options.protocol == 0 ? newest : std::min(options.protocol, newest);
   ETL_RETURN_IF_ERROR(connection.Send(StartCommand(options, stream->protocol_)));

@@ -87,7 +87,7 @@ Result<std::optional<DuckDbDestination::Diverged>> DuckDbDestination::ApplyParts
     } else if (const auto* plan = std::get_if<CopyPlan>(&part)) {
       ETL_RETURN_IF_ERROR(ApplyPlan(*plan));
     } else if (const auto* stop = std::get_if<TableStop>(&part)) {
-      ETL_RETURN_IF_ERROR(ApplyStop(*stop, progress));
+      ETL_RETURN_IF_ERROR(ApplyStop(*stop, /*progress=*/nullptr));
     } else if (const auto* fingerprint = std::get_if<TableFingerprint>(&part)) {
       if (TableState* table = Find(fingerprint->table); table != nullptr) {
         Remember(fingerprint->table);
@@ -412,7 +412,7 @@ Status DuckDbDestination::ApplyStop(const TableStop& stop, Progress* progress) {
   table.checkpoint.done.clear();
   table.checkpoint.stop_code = stop.code;
   table.checkpoint.stop_reason = stop.reason;
-  progress->stopped.push_back(stop);
+  if (progress != nullptr) progress->stopped.push_back(stop);
   return books_.SaveTable(*connection_, table);
 }
 
