@@ -14,7 +14,8 @@ using ::testing::IsEmpty;
 // A row message inside a streamed block: the subtransaction's xid stands after the type.
 std::string Streamed(uint32_t subxid, std::string_view plain) {
   std::string message(1, plain[0]);
-  for (int shift = 24; shift >= 0; shift -= 8) message.push_back(static_cast<char>(subxid >> shift));
+  for (int shift = 24; shift >= 0; shift -= 8)
+    message.push_back(static_cast<char>(subxid >> shift));
   message.append(plain.substr(1));
   return message;
 }
@@ -133,7 +134,8 @@ TEST_F(OpenTransactionsTest, SpillsTheLargestAndReadsItBackInOrder) {
   Block(8, true, 8, {"Ismall"});
   Block(7, true, 7, {});
   for (int i = 0; i < 3000; ++i) {
-    const std::string row = "I" + std::to_string(i) + std::string(static_cast<size_t>(i % 200), 'x');
+    const std::string row =
+        "I" + std::to_string(i) + std::string(static_cast<size_t>(i % 200), 'x');
     Block(7, false, i % 5 == 0 ? 100 : 7, {row});
     if (i % 5 != 0) expected.push_back(row);
     ASSERT_LE(open_->memory_bytes(), 100'000);

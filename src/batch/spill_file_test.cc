@@ -51,7 +51,7 @@ TEST_F(SpillFileTest, HasNoNameAndIsNobodyElses) {
   const std::unique_ptr<SpillFile> file = File();
   ASSERT_TRUE(file->Append("secret row").ok());
   EXPECT_TRUE(std::filesystem::is_empty(folder_));
-  struct stat facts{};
+  struct stat facts {};
   ASSERT_EQ(fstat(LastDescriptor(), &facts), 0);
   EXPECT_EQ(facts.st_nlink, 0U);
   EXPECT_EQ(facts.st_mode & 0777, 0600U);

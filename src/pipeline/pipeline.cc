@@ -79,7 +79,7 @@ Status Pipeline::PrepareEnds(bool new_history) {
                                                       .publications = {spec_.publication},
                                                       .start = checkpoint_.position,
                                                       .binary = binary_,
-                                                      .streaming = false,
+                                                      .streaming = spec_.streaming,
                                                       .messages = true},
                                                      deadline));
   ETL_ASSIGN_OR_RETURN(catalog_, LibpqSystemCatalog::Make(source, {.publication = spec_.publication,

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "postgres/libpq_wal_stream.h"
 
 namespace etl {
 
@@ -105,6 +106,7 @@ void Supervisor::Run() {
 
 Status Supervisor::Live() {
   target_sent_ = false;
+  const Lsn before = last_durable_;
   Result<std::unique_ptr<Pipeline>> started = Pipeline::Start(spec_, new_history_, budget_, clock_);
   if (!started.ok()) return started.status();
   new_history_ = false;
@@ -125,6 +127,12 @@ Status Supervisor::Live() {
   const Instant deadline = stop_ ? stop_deadline_.load() : clock_.Now() + spec_.shutdown;
   const Status outcome = pipeline.Stop(deadline);
   last_durable_ = std::max(last_durable_, Lsn{pipeline.board().durable});
+  // The next life does without; a later one tries again, once this one got on.
+  if (PartsOf(outcome).code == kOpenTransactionFailed) {
+    spec_.streaming = false;
+  } else if (last_durable_ > before) {
+    spec_.streaming = true;
+  }
   Publish(&pipeline, paused_ ? PipelinePhase::kPaused : PipelinePhase::kStopped, "");
   return outcome;
 }
