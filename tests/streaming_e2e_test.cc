@@ -16,7 +16,6 @@ namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 /// A client whose transaction stays open between statements.
 class Session {
@@ -234,6 +233,38 @@ TEST_F(Streaming, AFolderThatCannotBeUsedIsSaid) {
   EXPECT_THAT(sync.err, HasSubstr("spill_dir"));
   Limit("1GiB");
   ExpectEqual();
+}
+
+// The publication's columns may change while a writer of the table is open: it waits for nobody.
+// The table is copied again then, once.
+TEST_F(Streaming, APublicationThatChangesUnderAnOpenTransactionIsFollowed) {
+  Running run = RunLive();
+  const auto a = Open();
+  a->Do(Rows("a", 1000, 3000));
+  // Its last block, sent at its commit, has rows of this table alone.
+  a->Do(Rows("b", 1000, 3000));
+  ASSERT_TRUE(IsStreamed());
+  ASSERT_TRUE(Sql("ALTER PUBLICATION etl_p SET TABLE public.a (id, v), public.b"));
+  ASSERT_TRUE(Sql("INSERT INTO public.a VALUES (10000, 1, 'by another')"));
+  a->Do("COMMIT");
+  // Its entry in the publication is a new one, so it is copied again; once, and then it is
+  // followed.
+  const auto said = [&](const std::string& text) {
+    return run.err_so_far().find(text) != std::string::npos;
+  };
+  ASSERT_TRUE(Eventually([&] { return said("generation=2"); }, seconds(30))) << run.err_so_far();
+  EXPECT_TRUE(Eventually([&] { return TablePhase("public.a") == "live"; }, seconds(40)))
+      << Status().dump() << run.err_so_far();
+  ASSERT_TRUE(Sql("INSERT INTO public.a VALUES (10001, 1, 'after')"));
+  const Ended sync = space_.Sync();
+  EXPECT_EQ(sync.exit_code, 0) << sync.Describe();
+  EXPECT_FALSE(said("generation=3")) << run.err_so_far();
+  const std::string sql = "SELECT string_agg(id || v, ',' ORDER BY id) FROM ";
+  const auto rows = QueryDuckDb(space_.duckdb(), sql + "copy.public.a");
+  ASSERT_TRUE(rows.ok()) << ErrorLine(rows.status());
+  EXPECT_EQ((*rows)[0][0], Value(sql + "public.a"));
+  run.Signal(SIGTERM);
+  EXPECT_EQ(run.Wait(seconds(12)).exit_code, 0);
 }
 
 }  // namespace

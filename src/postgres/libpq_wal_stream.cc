@@ -94,7 +94,7 @@ Status CreateTemporarySlot(PgConnection& connection, const StreamOptions& option
 
 /// The server decodes changes of a subtransaction although it has been rolled back meanwhile. If
 /// that one changed a table's definition, its catalog entries can be gone by then: "could not map
-/// filenode …", and the same again at each attempt.
+/// filenode …", and it may be the same again at each attempt.
 Status OpenTransactionFailed(const Status& failed) {
   ErrorParts parts = PartsOf(failed);
   parts.code = kOpenTransactionFailed;

@@ -82,7 +82,10 @@ Result<std::optional<DuckDbDestination::Diverged>> DuckDbDestination::ApplyParts
     } else if (const auto* plan = std::get_if<CopyPlan>(&part)) {
       ETL_RETURN_IF_ERROR(ApplyPlan(*plan));
     } else if (const auto* stop = std::get_if<TableStop>(&part)) {
-      ETL_RETURN_IF_ERROR(ApplyStop(*stop, progress));
+      // Who sent it knows. An answer would come after a copy that it has begun meanwhile, and end
+      // it.
+      Progress unanswered;
+      ETL_RETURN_IF_ERROR(ApplyStop(*stop, &unanswered));
     } else if (const auto* fingerprint = std::get_if<TableFingerprint>(&part)) {
       if (TableState* table = Find(fingerprint->table); table != nullptr) {
         Remember(fingerprint->table);
