@@ -160,7 +160,11 @@ constexpr ErrorPage kPages[] = {
     {"ETL-S210", "the source stands elsewhere than expected",
      "It is tried again; if it stays, etl-stream pipeline resync PIPELINE."},
     {"ETL-S220", "a transaction is larger than the spill limit",
-     "Raise limits.spill, or give limits.spill_dir more room."},
+     "What is open at the source is kept on disk past a share of limits.memory. Raise "
+     "limits.spill, or give limits.spill_dir more room, and start the program again."},
+    {"ETL-S221", "the server could not send a transaction that is still open",
+     "It happens when a part of it that changed a table's definition was rolled back. It is "
+     "received after its commit instead, without anybody's help."},
     // Destination.
     {"ETL-D101", "the destination cannot be reached",
      "Look at its path or address. `run` goes on trying."},

@@ -90,7 +90,7 @@ Status Pipeline::PrepareEnds(History history) {
                                                       .publications = {spec_.publication},
                                                       .start = checkpoint_.position,
                                                       .binary = binary_,
-                                                      .streaming = false,
+                                                      .streaming = spec_.streaming,
                                                       .messages = true},
                                                      deadline));
   ETL_ASSIGN_OR_RETURN(catalog_, LibpqSystemCatalog::Make(source, {.publication = spec_.publication,

@@ -32,7 +32,8 @@ struct PipelineSpec {
   std::string slot;
   bool tables_given = false;  ///< `tables:` is written: the publication may be created for them
   ReaderOptions reader;
-  int parallelism = 2;  ///< copiers
+  int parallelism = 2;    ///< copiers
+  bool streaming = true;  ///< receive transactions while they are open
   Duration connect_timeout = std::chrono::seconds(30);
   Duration shutdown = std::chrono::seconds(5);
   /// Makes a fresh destination object; called once for each life.

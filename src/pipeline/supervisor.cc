@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "postgres/libpq_wal_stream.h"
 
 namespace etl {
 namespace {
@@ -136,6 +137,7 @@ void Supervisor::ForgetResyncOnceDone(const Pipeline& pipeline) {
 
 Status Supervisor::Live() {
   target_sent_ = false;
+  const Lsn before = last_durable_;
   Result<std::unique_ptr<Pipeline>> started = Pipeline::Start(spec_, history_, budget_, clock_);
   if (!started.ok()) return started.status();
   history_ = History::kKeep;
@@ -154,6 +156,12 @@ Status Supervisor::Live() {
   const Instant deadline = stop_ ? stop_deadline_.load() : clock_.Now() + spec_.shutdown;
   const Status outcome = pipeline.Stop(deadline);
   NoteProgress(pipeline);
+  // The next life does without; a later one tries again, once this one got on.
+  if (PartsOf(outcome).code == kOpenTransactionFailed) {
+    spec_.streaming = false;
+  } else if (last_durable_ > before) {
+    spec_.streaming = true;
+  }
   Publish(&pipeline, paused_ ? PipelinePhase::kPaused : PipelinePhase::kStopped, "");
   return outcome;
 }

@@ -81,6 +81,16 @@ Status RaiseSenderTimeout(PgConnection& connection, Instant deadline) {
   return connection.Query(fmt::format("SET wal_sender_timeout = {}", wanted), deadline).status();
 }
 
+/// The server decodes changes of a subtransaction although it has been rolled back meanwhile. If
+/// that one changed a table's definition, its catalog entries can be gone by then: "could not map
+/// filenode …", and it may be the same again at each attempt.
+Status OpenTransactionFailed(const Status& failed) {
+  ErrorParts parts = PartsOf(failed);
+  parts.code = kOpenTransactionFailed;
+  parts.safe = "nothing is lost: what is open now is received after its commit";
+  return MakeError(ErrorKind::kTransient, std::move(parts));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions& source,
@@ -98,6 +108,7 @@ Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions
   }
   const int newest = NewestProtocol(connection.server_version());
   stream->protocol_ = options.protocol == 0 ? newest : std::min(options.protocol, newest);
+  stream->streaming_ = options.streaming;
   ETL_RETURN_IF_ERROR(connection.Send(StartCommand(options, stream->protocol_)));
   while (true) {
     ETL_ASSIGN_OR_RETURN(const std::optional<PgResult> result, connection.Poll());
@@ -173,7 +184,11 @@ Status LibpqWalStream::EndOfStream() {
       MakeError(ErrorKind::kTransient, "ETL-S204", what_ + ": the server ended the stream");
   while (PGresult* raw = PQgetResult(connection_->handle())) {
     const PgResult result(raw);
-    if (const Status failed = StatementStatus(result, what_); !failed.ok()) return failed;
+    if (const Status failed = StatementStatus(result, what_); !failed.ok()) {
+      const std::string code = PartsOf(failed).code;
+      const bool undecodable = code == "ETL-S199" || code == "ETL-S207";
+      return streaming_ && undecodable ? OpenTransactionFailed(failed) : failed;
+    }
     if (PQresultStatus(raw) == PGRES_COPY_BOTH || PQresultStatus(raw) == PGRES_COPY_IN) break;
   }
   return status;

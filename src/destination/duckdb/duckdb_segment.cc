@@ -87,6 +87,8 @@ Result<std::optional<DuckDbDestination::Diverged>> DuckDbDestination::ApplyParts
     } else if (const auto* plan = std::get_if<CopyPlan>(&part)) {
       ETL_RETURN_IF_ERROR(ApplyPlan(*plan));
     } else if (const auto* stop = std::get_if<TableStop>(&part)) {
+      // Who sent it knows. An answer would come after a copy that it has begun meanwhile, and end
+      // it.
       ETL_RETURN_IF_ERROR(ApplyStop(*stop, /*progress=*/nullptr));
     } else if (const auto* fingerprint = std::get_if<TableFingerprint>(&part)) {
       if (TableState* table = Find(fingerprint->table); table != nullptr) {
