@@ -10,10 +10,9 @@
 #include "base/status.h"
 #include "decode/pgoutput.h"
 #include "model/change_batch.h"
+#include "model/unrepresentable.h"
 
 namespace etl {
-
-enum class OnUnrepresentable : uint8_t { kError, kNull };
 
 /// How cells become values; shared by all batchers of a pipeline, outlives them. Not changed after
 /// start but for the counter.
