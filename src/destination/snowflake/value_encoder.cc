@@ -144,7 +144,7 @@ class TimeEncoder final : public FixedEncoder<int64_t> {
   char* Write(int64_t row, char* at, LineSink* sink) override {
     const int64_t micros = Value(row);
     if (micros >= kMicrosPerDay && place_ == Place::kColumn)
-      return Fault(sink, "a TIME ends before 24:00:00");
+      return Fault(sink, "a TIME is before the end of the day");
     return Quoted(micros, at, WriteTime);
   }
 
