@@ -191,6 +191,8 @@ constexpr ErrorPage kPages[] = {
      "`columns: hash` needs it. Look at the OpenSSL library of this machine."},
     {"ETL-D144", "a value could not be hashed",
      "This should not happen: please report it with the log."},
+    {"ETL-D146", "rows could not be made into a request",
+     "This should not happen: please report it with the log."},
     {"ETL-D150", "the destination's rows are not what they should be",
      "Somebody changed the table. etl-stream pipeline resync PIPELINE --table TABLE"},
     {"ETL-D151", "a stored copy cannot be continued",

@@ -16,7 +16,7 @@ constexpr size_t kBlock = 128 << 10;
 constexpr size_t kRoom = BodyCompressor::Bound(kBlock) + 64;
 
 Status CompressorError(const char* which, const char* why) {
-  return MakeError(ErrorKind::kInternal, "ETL-D144",
+  return MakeError(ErrorKind::kInternal, "ETL-D146",
                    std::string(which) + " could not compress a request: " + why);
 }
 

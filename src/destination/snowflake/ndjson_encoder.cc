@@ -75,7 +75,7 @@ Status NdjsonEncoder::Bind(const ChangeBatch& batch) {
   for (size_t i = 0; i < columns_.size(); ++i) {
     const auto& data = batch.rows->column_data(static_cast<int>(i));
     if (!data->type->Equals(*ArrowTypeOf(*schema_->columns[i].type))) {
-      return MakeError(ErrorKind::kInternal, "ETL-D144",
+      return MakeError(ErrorKind::kInternal, "ETL-D146",
                        fmt::format("{}: a batch has {} in column {}", schema_->QualifiedName(),
                                    data->type->ToString(), schema_->columns[i].name));
     }
@@ -219,7 +219,7 @@ Result<int> NdjsonEncoder::DropLargest(int64_t row, std::span<const int> dropped
     most = size;
   }
   if (largest < 0)
-    return MakeError(ErrorKind::kInternal, "ETL-D144", "a row without columns: " + why);
+    return MakeError(ErrorKind::kInternal, "ETL-D146", "a row without columns: " + why);
   ETL_RETURN_IF_ERROR(Refuse(row, largest, fmt::format("{}; it has {} bytes there", why, most)));
   return largest;
 }

@@ -317,9 +317,10 @@ TEST(NdjsonProperty, EveryLineReadsBackAsTheValuesItWasMadeOf) {
   constexpr int64_t kRows = 200;
   ChangeBatch batch = BatchOf(schema, {});
   arrow::ArrayVector arrays;
-  for (const auto& field : schema->ArrowSchema()->fields())
+  const auto arrow_schema = schema->ArrowSchema();
+  for (const auto& field : arrow_schema->fields())
     arrays.push_back(ArrayOf(field->type(), false, kRows, &random));
-  batch.rows = arrow::RecordBatch::Make(schema->ArrowSchema(), kRows, arrays);
+  batch.rows = arrow::RecordBatch::Make(arrow_schema, kRows, arrays);
   for (int64_t row = 0; row < kRows; ++row) {
     batch.ops.push_back(Op::kInsert);
     batch.ordinals.push_back(static_cast<uint64_t>(row));

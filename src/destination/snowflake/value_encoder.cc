@@ -336,7 +336,7 @@ Result<std::unique_ptr<ValueEncoder>> MakeStruct(const arrow::DataType& type, Pl
 Result<std::unique_ptr<ValueEncoder>> MakeTimestamp(const arrow::DataType& type, Place place) {
   const auto& timestamp = static_cast<const arrow::TimestampType&>(type);
   if (timestamp.unit() != arrow::TimeUnit::MICRO)
-    return MakeError(ErrorKind::kInternal, "ETL-D144", "no column has the type " + type.ToString());
+    return MakeError(ErrorKind::kInternal, "ETL-D146", "no column has the type " + type.ToString());
   return std::make_unique<TimestampEncoder>(place, !timestamp.timezone().empty());
 }
 
@@ -369,7 +369,7 @@ Result<std::unique_ptr<ValueEncoder>> MakeEncoder(const arrow::DataType& type, P
     case arrow::Type::STRUCT: return MakeStruct(type, place);
     default: break;
   }
-  return MakeError(ErrorKind::kInternal, "ETL-D144", "no column has the type " + type.ToString());
+  return MakeError(ErrorKind::kInternal, "ETL-D146", "no column has the type " + type.ToString());
 }
 
 }  // namespace
