@@ -52,6 +52,7 @@ class ZstdCompressor final : public BodyCompressor {
   }
   // With the header, the last block's and the checksum.
   size_t HeldMax() const override { return Bound(held_) + 64; }
+  size_t memory() const override { return ZSTD_sizeof_CCtx(context_.get()); }
   std::string_view name() const override { return "zstd"; }
 
  private:
@@ -110,6 +111,7 @@ class GzipCompressor final : public BodyCompressor {
   // zlib does not tell what it holds: at most its window, twice, and 16384 symbols of up to 48
   // bits.
   size_t HeldMax() const override { return 256 << 10; }
+  size_t memory() const override { return 272 << 10; }  // as zlib's manual says
   std::string_view name() const override { return "gzip"; }
 
  private:

@@ -30,6 +30,8 @@ class BodyCompressor {
   virtual size_t HeldMax() const = 0;
   /// The most that `raw` more bytes can add to that, whatever they are.
   static constexpr size_t Bound(size_t raw) { return raw + (raw >> 8) + 64; }
+  /// Memory in use, about.
+  virtual size_t memory() const = 0;
   /// Value of the header Content-Encoding.
   virtual std::string_view name() const = 0;
 };

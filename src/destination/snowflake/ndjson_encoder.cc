@@ -163,7 +163,8 @@ char* NdjsonEncoder::WriteColumns(int64_t row, std::span<const int> dropped, cha
       Copy(column.long_key, at);
     at = column.value->Write(row, at + column.key_size, &sink_);
     if (at == nullptr) [[unlikely]] {
-      *status = Refuse(row, number, sink_.fault);
+      // With something dropped the row is here for the second time, and was counted before.
+      if (dropped.empty()) *status = Refuse(row, number, sink_.fault);
       if (!status->ok()) return nullptr;
       // The buffer may be another by now, with the same bytes in it.
       sink_.out->SetEnd(sink_.out->data() + begin);
@@ -210,7 +211,8 @@ Result<int> NdjsonEncoder::DropLargest(int64_t row, std::span<const int> dropped
     if (columns_[i].value->IsNull(row) || std::ranges::count(dropped, number) > 0) continue;
     cell.Truncate(0);
     const char* end = columns_[i].value->Write(row, cell.Reserve(2 * sink.margin), &sink);
-    const int64_t size = end == nullptr ? 0 : end - cell.data();
+    if (end == nullptr) continue;
+    const int64_t size = end - cell.data();
     // A key column only if there is nothing else.
     const bool better = largest < 0 || columns_[static_cast<size_t>(largest)].is_key ||
                         (size > most && !columns_[i].is_key);

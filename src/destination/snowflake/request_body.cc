@@ -12,6 +12,8 @@ namespace {
 constexpr size_t kStage = 32 << 10;
 // Before so much is compressed a body's own ratio says little.
 constexpr size_t kMeasured = 256 << 10;
+// What an idle writer keeps of each buffer.
+constexpr size_t kKeep = 256 << 10;
 
 }  // namespace
 
@@ -99,7 +101,8 @@ Result<RequestBody> RequestBodyWriter::Take() {
   RequestBody taken = std::exchange(body_, {});
   taken.encoding = compressor_->name();
   taken.bytes = compressed_.view();
-  compressed_.Truncate(0);
+  compressed_.Clear(kKeep);
+  if (lines_.size() == 0) lines_.Clear(kKeep);
   fed_ = 0;
   ended_ = false;
   return taken;

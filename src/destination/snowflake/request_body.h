@@ -36,7 +36,8 @@ struct RequestBodyOptions {
 /// Gathers lines into request bodies: compressed as they come, cut between rows only. A row is
 /// taken only while even the worst case of everything that is not compressed yet stays within
 /// `limit`, so no body is ever made twice; the target is aimed at by the ratio measured so far.
-/// One for each channel; owned and called by one thread. After an error it is of no more use.
+/// One for each channel that has rows; about 0.7 MB while it lives, besides the body. Owned and
+/// called by one thread. After an error it is of no more use.
 class RequestBodyWriter {
  public:
   enum class Outcome : uint8_t {
@@ -59,6 +60,10 @@ class RequestBodyWriter {
   int64_t uncompressed_bytes() const { return body_.uncompressed_bytes; }
   /// Compressed size of the body if it were taken now, by the ratio measured so far.
   size_t EstimatedBytes() const;
+  /// Memory in use, about.
+  int64_t memory() const {
+    return static_cast<int64_t>(lines_.capacity() + compressed_.capacity() + compressor_->memory());
+  }
 
  private:
   RequestBodyWriter(const RequestBodyOptions& options, std::unique_ptr<BodyCompressor> compressor)

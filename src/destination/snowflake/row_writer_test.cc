@@ -125,6 +125,14 @@ TEST_F(RowWriterTest, OrItsLargestColumnsBecomeNullUntilItFits) {
   EXPECT_THAT(all_, AllOf(HasSubstr(R"("ID":1})"), HasSubstr(R"("ID":2,"A":"x"})")));
 }
 
+TEST_F(RowWriterTest, AnIdleWriterGivesTheMemoryOfItsBodyBack) {
+  Open(OnUnrepresentable::kError);
+  Bind({{"1", std::string(5'000'000, 'x'), "y"}});
+  ASSERT_TRUE(Add(0).ok());
+  Take();
+  EXPECT_LT(writer_->body().memory(), 1'600'000);
+}
+
 TEST_F(RowWriterTest, ButNeverTheKey) {
   Open(OnUnrepresentable::kNull, kText);
   Bind({{Noise(200'000, 1), "x", "y"}});

@@ -33,6 +33,13 @@ class TextBuffer {
     size_ += text.size();
   }
   void Truncate(size_t size) { size_ = std::min(size, size_); }
+  /// Empties it, and gives the memory back where it is more than `keep` bytes.
+  void Clear(size_t keep) {
+    size_ = 0;
+    if (capacity_ <= keep) return;
+    data_.reset();
+    capacity_ = 0;
+  }
   /// Removes the first `count` bytes.
   void DropFront(size_t count) {
     size_ -= count;
