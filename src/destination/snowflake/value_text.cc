@@ -254,7 +254,17 @@ char* WriteWideTimestamp(int64_t micros, bool utc, char* out) {
   return date.year > 0 ? out : WriteText(" BC", out);
 }
 
-char* WriteFloat(float value, char* out) { return WriteFloatOf(value, out); }
+char* WriteFloat(float value, char* out) {
+  char* const end = WriteFloatOf(value, out);
+  if (!std::isfinite(value)) return end;
+  // Snowflake reads a double. Where that, rounded once more, is another float, the double that
+  // equals this one is written.
+  double read = 0;
+  std::from_chars(out, end, read);
+  if (static_cast<float>(read) == value) [[likely]]
+    return end;
+  return WriteFloatOf(static_cast<double>(value), out);
+}
 char* WriteFloat(double value, char* out) { return WriteFloatOf(value, out); }
 
 char* WriteDecimal(Decimal value, int scale, char* out) {

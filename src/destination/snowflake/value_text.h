@@ -30,7 +30,8 @@ inline constexpr size_t kWideMax = 48;
 char* WriteWideDate(int32_t days, char* out);
 char* WriteWideTimestamp(int64_t micros, bool utc, char* out);
 
-/// Shortest text that reads back as the same value, `NaN`, `Inf` or `-Inf`. At most 32 bytes.
+/// Shortest text that reads back as the same value, a float also where it is read as a double
+/// first; `NaN`, `Inf` or `-Inf`. At most 32 bytes.
 char* WriteFloat(float value, char* out);
 char* WriteFloat(double value, char* out);
 
