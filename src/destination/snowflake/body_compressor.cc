@@ -24,8 +24,8 @@ class ZstdCompressor final : public BodyCompressor {
  public:
   explicit ZstdCompressor(int level) : context_(ZSTD_createCCtx()) {
     Set(ZSTD_c_compressionLevel, level);
-    // Rows repeat what is near; a window within the second-level cache is the quickest.
-    Set(ZSTD_c_windowLog, 17);
+    // The window stays at what the level says, 512 KiB: in a smaller one zstd's ring buffer wraps
+    // with nearly every block, and matching across the seam is slower.
     Set(ZSTD_c_checksumFlag, 1);
   }
   bool usable() const { return context_ != nullptr; }

@@ -36,7 +36,7 @@ struct RequestBodyOptions {
 /// Gathers lines into request bodies: compressed as they come, cut between rows only. A row is
 /// taken only while even the worst case of everything that is not compressed yet stays within
 /// `limit`, so no body is ever made twice; the target is aimed at by the ratio measured so far.
-/// One for each channel that has rows; about 0.7 MB while it lives, besides the body. Owned and
+/// One for each channel that has rows; about 1 MB while it lives, besides the body. Owned and
 /// called by one thread. After an error it is of no more use.
 class RequestBodyWriter {
  public:
