@@ -10,7 +10,7 @@ import uuid
 
 from . import bindings
 from .errors import EmulatorError, HttpError, SqlError
-from .lexer import Reader, split
+from .lexer import Reader, split, starts_block
 from .messages import Answer
 from .privileges import no_warehouse
 from .results import TEXT, Result
@@ -186,7 +186,8 @@ class SqlApi:
 
     def execute_one(self, job, text):
         tokens = Reader(text).tokens
-        if tokens and (tokens[0].word in ALONE or [t.word for t in tokens[:2]] == ["ALTER", "SESSION"]):
+        block = bool(tokens) and tokens[0].word == "BEGIN" and starts_block(tokens, 0)
+        if tokens and not block and (tokens[0].word in ALONE or [t.word for t in tokens[:2]] == ["ALTER", "SESSION"]):
             raise SqlError("391911", "0A000", f"{tokens[0].word} is not supported as the only statement of a request.")
         return job.session.run(text, bindings.literals(job.body.get("bindings", {})))
 

@@ -20,6 +20,13 @@ PIPE = re.compile(r"/v2/streaming/databases/([^/]+)/schemas/([^/]+)/pipes/([^/]+
 CHANNEL = re.compile(r"/v2/streaming/databases/([^/]+)/schemas/([^/]+)/pipes/([^/]+)/channels/([^/]+)\Z")
 ROWS = re.compile(r"/v2/streaming/data/databases/([^/]+)/schemas/([^/]+)/pipes/([^/]+)/channels/([^/]+)/rows\Z")
 LARGEST_UNPACKED = 256 << 20
+# What pipe-info tells Snowflake's own client: to send rows in requests, never as files, and not to throttle itself.
+CLIENT_PARAMETERS = {
+    "max_client_lag_seconds": 1, "rowset_flush_threshold_kb": 4096, "max_buffered_kb_for_rowset_mode": 65000,
+    "rowset_threshold_lookback_seconds": 60, "rowset_threshold_ewma_weight": 1, "target_file_size_compressed_mb": 64,
+    "cpu_throttle_high_watermark_percent": 100, "cpu_throttle_low_watermark_percent": 99,
+    "mem_throttle_high_watermark_percent": 100, "mem_throttle_low_watermark_percent": 99,
+}
 
 
 def parts_of(match):
@@ -163,7 +170,8 @@ class Streaming:
         location = {"location_type": "S3", "location": "emulator/stage/", "region": "us-west-2",
                     "use_s3_regional_url": False, "bucket_name": "emulator", "path_prefix": "stage/",
                     "expiry_time_ms": self.settings.now_ms() + 3_600_000,
-                    "creds": {"AWS_KEY_ID": "none", "AWS_SECRET_KEY": "none", "AWS_TOKEN": "none"}, "parameters": {}}
+                    "creds": {"AWS_KEY_ID": "none", "AWS_SECRET_KEY": "none", "AWS_TOKEN": "none"},
+                    "parameters": CLIENT_PARAMETERS}
         return Answer.of_json(200, {
             "rowset_stage_location": location, "durable_stage_location": location,
             "encryption_info": {"pipe_key": base64.b64encode(bytes(32)).decode(), "pipe_key_id": 1, "diversifier": "0"}})

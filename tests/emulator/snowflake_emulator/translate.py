@@ -81,6 +81,8 @@ class Statement:
             target_node = target_node.this
         for node in list(tree.find_all(exp.Table)):
             self.resolve(node, node is target_node)
+        for node in list(tree.find_all(exp.Values)):
+            self.name_columns(node)
         for node in list(tree.find_all(exp.Identifier)):
             if not node.meta.get("stored"):
                 node.set("this", names.encode(folded(node)))
@@ -98,6 +100,18 @@ class Statement:
             if not isinstance(node, (exp.Alias, exp.Column, exp.Star)):
                 alias = exp.to_identifier(node.sql("snowflake").upper(), quoted=True)
                 node.replace(exp.alias_(node.copy(), alias))
+
+    @staticmethod
+    def name_columns(node):
+        """VALUES in FROM has the columns COLUMN1, COLUMN2, ..."""
+        alias = node.args.get("alias")
+        if not isinstance(node.parent, (exp.From, exp.Join)) or (alias is not None and alias.args.get("columns")):
+            return
+        first = node.expressions[0]
+        width = len(first.expressions) if isinstance(first, exp.Tuple) else 1
+        name = alias.this.copy() if alias is not None and alias.this else exp.to_identifier("VALUES", quoted=True)
+        node.set("alias", exp.TableAlias(this=name, columns=[
+            exp.to_identifier(f"COLUMN{number}", quoted=True) for number in range(1, width + 1)]))
 
     def resolve(self, node, is_target):
         if not isinstance(node.this, exp.Identifier):
