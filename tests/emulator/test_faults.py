@@ -6,7 +6,6 @@ import pathlib
 import signal
 import ssl
 import tempfile
-import threading
 import time
 import unittest
 
@@ -150,22 +149,22 @@ class Tasks(EmulatorTest):
     def test_runs_do_not_overlap(self):
         self.client.sql(f"CREATE TASK {self.task} WAREHOUSE = ETL_WH SCHEDULE = '60 SECONDS' AS INSERT INTO {self.table} VALUES (1)")
         with self.emulator.store.writer:
-            threads = [threading.Thread(target=self.emulator.tasks.run_now, args=(("DB", "S", self.task),)) for _ in range(3)]
-            for thread in threads:
-                thread.start()
-            time.sleep(0.1)
-        for thread in threads:
-            thread.join()
+            runs = {self.emulator.tasks.start(("DB", "S", self.task)) for _ in range(3)}
+        self.assertEqual(1, len(runs))
+        runs.pop().join()
         self.assertEqual(1, len(self.client.rows(self.table)))
 
     def test_the_schedule(self):
         self.assert_refused(self.client.submit(f"CREATE TASK {self.task} SCHEDULE = '1 SECOND' AS SELECT 1"), 422)
         self.client.sql(f"CREATE TASK {self.task} WAREHOUSE = ETL_WH SCHEDULE = '10 SECONDS' AS INSERT INTO {self.table} VALUES (1)")
         self.client.sql(f"ALTER TASK {self.task} RESUME")
-        time.sleep(0.3)
-        self.emulator.tasks.next[("DB", "S", self.task)] = 0.0
-        time.sleep(0.6)
-        self.assertEqual(1, len(self.client.rows(self.table)))
+        deadline = time.monotonic() + 10
+        while not self.client.rows(self.table) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            if ("DB", "S", self.task) in self.emulator.tasks.next:
+                self.emulator.tasks.next[("DB", "S", self.task)] = 0.0
+        self.client.sql(f"DROP TASK {self.task}")
+        self.assertNotEqual([], self.client.rows(self.table))
 
 
 class TheProcess(unittest.TestCase):

@@ -112,14 +112,17 @@ class Channels(EmulatorTest):
         self.assertIn("too long", status["last_error_message"])
         self.assertIsInstance(status["last_error_timestamp_ms"], int)
 
-    def test_more_than_ten_requests_a_second(self):
+    def test_more_requests_a_second_than_the_limit(self):
+        self.assertEqual(10, self.client.control("state")["settings"]["requests_per_second"])
+        self.set(requests_per_second=2)
         token = self.opened()
         statuses = []
-        for number in range(12):
+        for number in range(3):
             answer = self.client.append(self.table, token, [{"ID": number}])
             statuses.append(answer.status)
             token = answer.json.get("next_continuation_token", token)
-        self.assertEqual([200] * 10 + [429] * 2, statuses)
+        self.assertEqual([200, 200, 429], statuses)
+        self.assertEqual("1", answer.headers["retry-after"])
         time.sleep(1.0)
         self.assertEqual(200, self.client.append(self.table, token, [{"ID": 99}]).status)
 
