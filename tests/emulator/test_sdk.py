@@ -131,8 +131,10 @@ class OfficialClient(EmulatorTest):
         channel, _ = self.connect().open_channel("stale")
         self.client.fault(match={"path": "/rows$"}, when="after", drop=True)
         channel.append_row({"ID": 1}, "1")
+        deadline = time.monotonic() + 20
+        while not self.sent("rows") and time.monotonic() < deadline:
+            time.sleep(0.05)
         with self.assertRaises(self.sdk.StreamingIngestError):
-            deadline = time.monotonic() + 20
             while time.monotonic() < deadline:
                 channel.append_row({"ID": 2}, "2")
                 time.sleep(0.2)
