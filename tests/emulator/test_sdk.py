@@ -79,7 +79,7 @@ class OfficialClient(EmulatorTest):
         self.assertEqual({
             "I": str(2**60), "D": "12345678901234567890123456789.123456789", "F": "0.1", "B": "true",
             "T": "é\u2028\"\\\n", "X": "00FF10", "DAY": "20455", "TM": "3723.000004000", "N": "1767323045.678901000",
-            "Z": "1767323045.678901000", "V": '{"a":1.5,"b":[1,null,"x"]}', "A": '[1,"two"]', "E": None}, row)
+            "Z": "1767323045.678901000 1440", "V": '{"a":1.5,"b":[1,null,"x"]}', "A": '[1,"two"]', "E": None}, row)
 
         client.close()
         again = self.connect(table)

@@ -119,7 +119,7 @@ def from_duckdb(text):
         return Type("TIME", scale=9)
     if text.startswith("TIMESTAMP"):
         zoned = "ZONE" in text or text == "TIMESTAMPTZ"
-        return Type("TIMESTAMP_LTZ" if zoned else "TIMESTAMP_NTZ", scale=9)
+        return Type("TIMESTAMP_TZ" if zoned else "TIMESTAMP_NTZ", scale=9)
     if text == "BLOB":
         return Type("BINARY", length=DEFAULT_BINARY)
     if text == "JSON":

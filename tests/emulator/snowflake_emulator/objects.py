@@ -1,6 +1,6 @@
 """Databases, schemas, pipes, users, roles, warehouses, grants, and USE."""
 
-from . import names, task_sql
+from . import ddl, names, task_sql
 from .auth import check_public_key
 from .errors import SqlError, compilation, denied, exists, missing, syntax
 from .privileges import entry, path_text
@@ -9,16 +9,6 @@ from .results import Result
 DONE = "Statement executed successfully."
 KEY_SLOTS = ("RSA_PUBLIC_KEY", "RSA_PUBLIC_KEY_2")
 PLURALS = {"TABLES": "TABLE", "SCHEMAS": "SCHEMA", "PIPES": "PIPE", "TASKS": "TASK"}
-
-
-def run(session, reader):
-    for words, handler in (
-            (("CREATE",), create), (("ALTER", "USER"), alter_user), (("ALTER", "TASK"), task_sql.alter),
-            (("ALTER", "WAREHOUSE"), alter_warehouse), (("DROP",), drop), (("GRANT",), grant), (("REVOKE",), revoke),
-            (("USE",), use), (("EXECUTE", "TASK"), task_sql.execute), (("COMMENT",), comment)):
-        if reader.accept(*words):
-            return handler(session, reader)
-    raise syntax(reader.peek().text)
 
 
 def comment(_session, reader):
@@ -119,8 +109,6 @@ def drop(session, reader):
 
 
 def drop_container(session, kind, path, within):
-    from . import ddl  # ddl falls back on this module
-
     def apply(change):
         for table in [t for t in session.store.tables.values() if t.path[:len(within)] == within]:
             ddl.remove_table(session, change, table)

@@ -60,7 +60,9 @@ def expression(name, kind):
     if kind.base == "DATE":
         return f"CAST(CAST(datediff('day', DATE '1970-01-01', {column}) AS BIGINT) AS VARCHAR)", str
     if kind.base.startswith("TIMESTAMP"):
-        return f"CAST(epoch_us({column}) AS VARCHAR)", seconds
+        # A zoned timestamp is kept as its instant; 1440 is the API's way to write UTC.
+        zoned = kind.base == "TIMESTAMP_TZ"
+        return f"CAST(epoch_us({column}) AS VARCHAR)", (lambda text: seconds(text) + " 1440") if zoned else seconds
     if kind.base == "TIME":
         return f"CAST({column} AS VARCHAR)", time_of_day
     if kind.base == "BINARY":

@@ -11,7 +11,7 @@ import threading
 import duckdb
 from sqlglot import exp
 
-from . import ddl, names, scripting, show, translate
+from . import dml, scripting, show, statements, translate, words
 from .errors import EmulatorError, SqlError, compilation, missing, syntax
 from .lexer import Reader, starts_block
 from .privileges import no_warehouse, path_text
@@ -140,7 +140,7 @@ class Session:
             return show.run(self, reader)
         # Everything else is DDL: it commits what is open and stands alone.
         self.commit()
-        return ddl.run(self, reader)
+        return statements.run(self, reader)
 
     def execute_immediate(self, body):
         self.need_warehouse()
@@ -173,12 +173,12 @@ class Session:
             rights = {"TRUNCATE"}
         else:
             statement = self.prepare(text, bindings)
-            rights = rights_of(statement.tree)
+            rights = dml.rights_of(statement.tree)
         for right in sorted(rights):
             self.privileges.check(self.context.role, right, "TABLE", statement.target.path)
         self.start_writing()
         try:
-            result = self.guarded(lambda: self.carry_out(statement))
+            result = self.guarded(lambda: dml.carry_out(self, statement))
         except BaseException:
             if not self.in_transaction:
                 self.rollback()
@@ -190,50 +190,6 @@ class Session:
             return Result.status("Statement executed successfully.")
         return result
 
-    def carry_out(self, statement):
-        tree, sql = statement.tree, statement.sql()
-        if isinstance(tree, exp.Merge):
-            self.refuse_ambiguous_merge(tree)
-            actions = [row[0] for row in self.cursor.execute(sql + " RETURNING merge_action").fetchall()]
-            clauses = {type(when.args["then"]).__name__ for when in tree.args["whens"].expressions}
-            counts = [("inserted", "INSERT")] * ("Insert" in clauses) + [("updated", "UPDATE")] * ("Update" in clauses)
-            counts += [("deleted", "DELETE")] * bool(clauses - {"Insert", "Update"})
-            return Result.counts([(f"number of rows {label}", actions.count(action)) for label, action in counts],
-                                 **{action.lower(): actions.count(action) for _, action in counts})
-        if isinstance(tree, exp.Update):
-            self.refuse_ambiguous_update(tree)
-        count = self.cursor.execute(sql).fetchall()[0][0]
-        if isinstance(tree, exp.Insert):
-            return Result.counts([("number of rows inserted", count)], insert=count)
-        if isinstance(tree, exp.Delete):
-            return Result.counts([("number of rows deleted", count)], delete=count)
-        return Result.counts([("number of rows updated", count), ("number of multi-joined rows updated", 0)], update=count)
-
-    def refuse_ambiguous_merge(self, tree):
-        """Several source rows for one target row: DuckDB would take any of them, Snowflake refuses."""
-        conditions = [when.args.get("condition") for when in tree.args["whens"].expressions if when.args.get("matched")]
-        if not conditions:
-            return
-        fires = " OR ".join("TRUE" if one is None else f"({one.sql('duckdb')})" for one in conditions)
-        target = tree.this.alias or tree.this.name
-        self.refuse_repeated(f"{tree.this.sql('duckdb')} JOIN {tree.args['using'].sql('duckdb')} "
-                             f"ON {tree.args['on'].sql('duckdb')} WHERE {fires}", target)
-
-    def refuse_ambiguous_update(self, tree):
-        source = tree.args.get("from_") or tree.args.get("from")
-        if source is None or self.settings.multi_joined_updates:
-            return
-        where = tree.args.get("where")
-        tables = ", ".join(one.sql("duckdb") for one in [source.this, *source.args.get("expressions", [])])
-        self.refuse_repeated(f"{tree.this.sql('duckdb')}, {tables} {where.sql('duckdb') if where else ''}",
-                             tree.this.alias or tree.this.name)
-
-    def refuse_repeated(self, source, target):
-        found = self.cursor.execute(f"SELECT 1 FROM {source} GROUP BY {names.quoted(target)}.rowid HAVING count(*) > 1 "
-                                    "LIMIT 1").fetchall()
-        if found:
-            raise SqlError("100090", "42P18", "Duplicate row detected during DML action")
-
     def guarded(self, action):
         """Runs on DuckDB, and says in Snowflake's words what it says."""
         try:
@@ -241,7 +197,7 @@ class Session:
         except duckdb.InterruptException:
             raise SqlError("000604", "57014", "SQL execution canceled") from None
         except duckdb.Error as error:
-            raise in_snowflake_words(error) from None
+            raise words.in_snowflake_words(error) from None
 
     # Names
 
@@ -291,33 +247,3 @@ class Session:
                 return exp.Anonymous(this=f"current_{name.lower()}")
             raise EmulatorError(f"CURRENT_{name}()")
         return exp.Null() if value is None else exp.Literal.string(value)
-
-
-def rights_of(tree):
-    if isinstance(tree, exp.Insert):
-        return {"INSERT"}
-    if isinstance(tree, exp.Update):
-        return {"UPDATE", "SELECT"}
-    if isinstance(tree, exp.Delete):
-        return {"DELETE", "SELECT"}
-    kinds = {type(when.args["then"]).__name__ for when in tree.args["whens"].expressions}
-    return {"SELECT"} | {"INSERT" if kind == "Insert" else "UPDATE" if kind == "Update" else "DELETE" for kind in kinds}
-
-
-def in_snowflake_words(error):
-    text = str(error)
-    if "Division by zero" in text:
-        return SqlError("100051", "22012", "Division by zero")
-    found = re.search(r'Referenced (?:column|table) "([^"]*)" not found|does not have a column (?:with name|named) "([^"]*)"', text)
-    if found:
-        name = names.decode(next(group for group in found.groups() if group is not None))
-        return compilation(f"error line 1 at position 0\ninvalid identifier '{names.show(name)}'", "000904", "42000")
-    if isinstance(error, duckdb.ConstraintException) and "NOT NULL" in text:
-        return SqlError("100072", "22000", "NULL result in a non-nullable column")
-    if isinstance(error, duckdb.ConversionException):
-        return SqlError("100038", "22018", "Numeric value or other text is not recognized: " + text.split("\n")[0])
-    if isinstance(error, duckdb.OutOfRangeException):
-        return SqlError("100046", "22003", "Number out of representable range")
-    if isinstance(error, duckdb.BinderException):
-        return compilation(text.split("\n")[0], "001044", "42P13")
-    return EmulatorError(f"DuckDB says: {text}")
