@@ -142,6 +142,9 @@ class Tasks(EmulatorTest):
         failed = self.run_task()
         self.assertEqual("FAILED", failed["state"])
         self.assertIn("Division by zero", failed["error"])
+        self.assertEqual([["FAILED", "100051"], ["SUCCEEDED", None]], self.client.sql(
+            f"SELECT STATE, ERROR_CODE FROM TABLE(DB.INFORMATION_SCHEMA.TASK_HISTORY(TASK_NAME => '{self.task}')) "
+            "ORDER BY QUERY_START_TIME DESC"))
         self.client.sql(f"DROP TASK IF EXISTS {self.task}")
         self.assert_refused(self.client.submit(f"EXECUTE TASK {self.task}"), 422, "002003")
         self.assertEqual([["1"]], self.client.sql(f"SELECT * FROM {self.table}"))

@@ -4,6 +4,8 @@ import unittest
 
 from harness import EmulatorTest
 
+from snowflake_emulator.session import Context
+
 UNCHANGED = """
 MERGE INTO DB.S."T" t USING (
   SELECT "ID", "_SEQ", "_OP", "A",
@@ -173,6 +175,23 @@ class Sql(EmulatorTest):
                 pass
         self.assertEqual([["1"]], self.client.sql("SELECT * FROM W"))
         self.assertEqual([["4"]], self.client.sql("SELECT COUNT(*) FROM LOG"))
+
+    def test_rows_are_streamed_while_a_transaction_is_open(self):
+        self.run_all("CREATE TABLE T (A INT)", "CREATE TABLE L (A INT)", "INSERT INTO L VALUES (0)")
+        token = self.client.open("L", "open").json["next_continuation_token"]
+        session = self.emulator.engine.session(Context("ETL_USER", "ETL_ROLE", "DB", "S", "ETL_WH"))
+        session.run("BEGIN")
+        session.run("INSERT INTO T SELECT A FROM L")
+        for number in range(1, 6):
+            token = self.client.append("L", token, [{"A": number}], channel="open", start=f"{number}",
+                                       end=f"{number}").json["next_continuation_token"]
+            self.client.wait_committed("L", f"{number}", "open")
+        session.run("DELETE FROM L WHERE A < 3")
+        session.run("COMMIT")
+        session.close()
+        self.assertEqual([["0"]], self.client.sql("SELECT * FROM T"))
+        # What was streamed after the transaction's first change is not seen by it, so not deleted either.
+        self.assertEqual([["1"], ["2"], ["3"], ["4"], ["5"]], self.client.sql("SELECT * FROM L ORDER BY A"))
 
     def test_blocks(self):
         self.run_all("CREATE TABLE T (A INT)")

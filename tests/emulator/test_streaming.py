@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 import time
 import unittest
 import uuid
@@ -143,6 +144,19 @@ class Channels(EmulatorTest):
         self.assertEqual(200, answer.status, answer.body)
         headers["x-snowflake-uncompressed-content-length"] = "20"
         self.assert_refused(self.client.call("POST", path, packed, headers), 400)
+
+    def test_half_a_body_is_no_request(self):
+        token = self.opened()
+        path = f"/v2/streaming/data/databases/DB/schemas/S/pipes/{self.table}-STREAMING/channels/c/rows?continuationToken={token}"
+        headers = "".join(f"{name}: {value}\r\n" for name, value in self.client.scoped_headers().items())
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Type: application/x-ndjson\r\n"
+                               'Content-Length: 18\r\n\r\n{"ID":1}\n'.encode())
+            connection.shutdown(socket.SHUT_WR)
+            self.assertEqual(b"", connection.recv(1))
+        self.assertEqual(200, self.client.append(self.table, token, [{"ID": 2}], start="2", end="2").status)
+        self.client.wait_committed(self.table, "2")
+        self.assertEqual(["2"], [row["ID"] for row in self.client.rows(self.table)])
 
     def test_malformed_rows(self):
         token = self.opened()

@@ -93,7 +93,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             while left > 0:
                 left -= len(self.rfile.read(min(left, 1 << 16)) or b" " * left)
             raise HttpError(413, "ERR_PAYLOAD_TOO_LARGE", f"The request body is larger than {limit} bytes.")
-        return self.rfile.read(length)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Half a body is no request: half the lines of one are valid NDJSON, too.
+            raise ConnectionError("the client went away")
+        return body
 
     def serve(self):
         emulator = self.server.emulator

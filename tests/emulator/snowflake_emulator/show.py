@@ -1,5 +1,7 @@
 """SHOW, DESCRIBE and INFORMATION_SCHEMA: what the catalog says, as results."""
 
+import datetime
+
 from . import names
 from .auth import fingerprint
 from .errors import EmulatorError, denied, missing, syntax
@@ -206,4 +208,19 @@ def information(session, database, view):
     if view == "SCHEMATA":
         return ["CATALOG_NAME", "SCHEMA_NAME", "SCHEMA_OWNER"], [
             [key[0], key[1], body.get("owner")] for key, body in sorted(session.store.schemas.items()) if key[0] == database]
+    if view == "TASK_HISTORY":
+        return ["NAME", "DATABASE_NAME", "SCHEMA_NAME", "STATE", "ERROR_CODE", "ERROR_MESSAGE", "QUERY_START_TIME",
+                "COMPLETED_TIME"], [
+            [run["task"][2], *run["task"][:2], run["state"], *error_of(run), moment(run["started"]),
+             moment(run["started"] + run["seconds"])]
+            for run in reversed(session.engine.emulator.tasks.history) if run["task"][0] == database]
     raise EmulatorError(f"INFORMATION_SCHEMA.{view}")
+
+
+def error_of(run):
+    code, _, message = (run["error"] or "").partition(": ")
+    return [code or None, message or None]
+
+
+def moment(seconds):
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(" ")

@@ -22,6 +22,7 @@ ONE = re.compile(ROOT + r"/([^/]+)(/cancel)?\Z")
 AGENT = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?(\s.*)?\Z")
 ALONE = {"USE", "SET", "UNSET", "BEGIN", "COMMIT", "ROLLBACK", "START", "PUT", "GET"}
 DAY = 86_400
+KEPT = 20_000  # statements whose results can still be asked for
 
 
 @dataclasses.dataclass
@@ -117,6 +118,8 @@ class SqlApi:
         hold = max((rule.get("hold", 0) for rule in request.scripted), default=0)
         with self.lock:
             self.jobs[job.handle] = job
+            while len(self.jobs) > KEPT:
+                self.jobs.pop(next(iter(self.jobs)))
             if request_id:
                 self.by_request[(user, request_id)] = job
         job.session = self.emulator.engine.session(context)

@@ -79,6 +79,8 @@ class Statement:
         target_node = tree.this if not isinstance(tree, QUERIES) else None
         if isinstance(target_node, exp.Schema):
             target_node = target_node.this
+        for node in list(tree.find_all(exp.TableFromRows)):
+            self.table_function(node)
         for node in list(tree.find_all(exp.Table)):
             self.resolve(node, node is target_node)
         for node in list(tree.find_all(exp.Values)):
@@ -138,14 +140,32 @@ class Statement:
 
     def information(self, node, path):
         """INFORMATION_SCHEMA's views, filled with what the catalog says now."""
-        columns, values = self.session.information(path[0], path[2])
+        self.put_rows(node, path[2], *self.session.information(path[0], path[2]))
+
+    def table_function(self, node):
+        """TABLE(INFORMATION_SCHEMA.TASK_HISTORY(...)), the only one there is."""
+        function = node.this
+        parts = [folded(one) for one in function.find_all(exp.Identifier) if isinstance(one.parent, exp.Dot)]
+        while isinstance(function, exp.Dot):
+            function = function.expression
+        if not isinstance(function, exp.Anonymous) or "INFORMATION_SCHEMA" not in parts:
+            raise EmulatorError(f"table function {node.sql('snowflake')}")
+        database = self.session.full_path(sorted(parts, key="INFORMATION_SCHEMA".__eq__), 2)[0]
+        wanted = {one.this.name.upper(): one.expression.name.upper() for one in function.expressions}
+        columns, values = self.session.information(database, function.name.upper())
+        if "TASK_NAME" in wanted:
+            values = [row for row in values if row[0].upper() == wanted["TASK_NAME"].split(".")[-1].strip('"')]
+        self.put_rows(node, function.name.upper(), columns, values)
+
+    @staticmethod
+    def put_rows(node, name, columns, values):
         listed = ", ".join(map(names.quoted, columns))
         rows = ", ".join("(" + ", ".join("NULL" if v is None else names.literal(v) for v in row) + ")" for row in values)
         empty = "(" + ", ".join("NULL::VARCHAR" for _ in columns) + ")"
         text = f"SELECT * FROM (VALUES {rows or empty}) AS v({listed})" + ("" if rows else " WHERE FALSE")
         made = sqlglot.parse_one(text, read="duckdb").subquery()
         alias = node.args.get("alias")
-        made.set("alias", alias.copy() if alias else exp.TableAlias(this=exp.to_identifier(path[2], quoted=True)))
+        made.set("alias", alias.copy() if alias else exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
         node.replace(made)
 
     def rewrite(self):
