@@ -51,6 +51,15 @@ class Sql(EmulatorTest):
         self.assertEqual(["fixed", "real", "boolean", "date", "time", "timestamp_ntz", "timestamp_tz", "binary", "variant"],
                          kinds[:9])
 
+    def test_expressions_inside_expressions(self):
+        self.refused("SELECT ((1/0)::VARCHAR)::NUMBER", "100051")
+        self.refused("SELECT ARRAY_CONTAINS((1/0)::VARIANT, ARRAY_CONSTRUCT(1))", "100051")
+        self.assertEqual([["FF", "1.5", "3", "b", "2", "true", "false", None]], self.client.sql(
+            "SELECT OBJECT_CONSTRUCT('x', 'ff'::BINARY):x::VARCHAR, (1.5::NUMBER(3,1))::VARIANT::VARCHAR, "
+            "ARRAY_SIZE(PARSE_JSON('[1,2,3]')), PARSE_JSON('[\"a\",\"b\"]')[1]::VARCHAR, "
+            "PARSE_JSON('{\"a\":{\"b\":[1,2]}}'):a.b[1]::NUMBER, ARRAY_CONTAINS('a'::VARIANT, PARSE_JSON('[\"a\"]')), "
+            "ARRAY_CONTAINS('x'::VARIANT, PARSE_JSON('[\"a\"]')), ARRAY_CONTAINS('x'::VARIANT, NULL::ARRAY)"))
+
     def test_names_differing_in_case_only(self):
         self.run_all('CREATE TABLE "orders" ("a" INT, A INT, "A b""c" INT)', "CREATE TABLE orders (x INT)",
                      'INSERT INTO "orders" VALUES (1, 2, 3)', "INSERT INTO ORDERS VALUES (9)")

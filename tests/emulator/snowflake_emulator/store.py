@@ -32,6 +32,7 @@ CREATE OR REPLACE MACRO _emulator.to_variant(x) AS
 CREATE OR REPLACE MACRO _emulator.contains(list, x) AS
   CASE WHEN list IS NULL OR x IS NULL THEN NULL
   ELSE list_contains(CAST(CAST(list AS JSON) AS VARCHAR[]), _emulator.to_text(x)) END;
+CREATE OR REPLACE MACRO _emulator.size(list) AS json_array_length(CAST(list AS JSON));
 """
 
 

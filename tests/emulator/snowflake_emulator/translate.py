@@ -181,7 +181,13 @@ class Statement:
             elif isinstance(update, exp.Insert) and isinstance(update.this, exp.Tuple):
                 for column in update.this.expressions:
                     column.set("table", None)
-        self.tree = self.tree.transform(self.rewrite_node, copy=False)
+        # Children before parents: what replaces a node holds its children.
+        for node in reversed(list(self.tree.dfs())):
+            made = self.rewrite_node(node)
+            if made is not node and node is self.tree:
+                self.tree = made
+            elif made is not node:
+                node.replace(made)
 
     def rewrite_node(self, node):
         if isinstance(node, exp.Div):
@@ -190,6 +196,10 @@ class Statement:
             return rewrite_cast(node)
         if isinstance(node, exp.ArrayContains):
             return call("_emulator.contains", node.this, node.expression)
+        if isinstance(node, exp.ArraySize):
+            return call("_emulator.size", node.this)
+        if isinstance(node, exp.Bracket):
+            return rewrite_element(node)
         if isinstance(node, exp.JSONObject):
             return call("json_object", *pairs_of(node))
         if isinstance(node, exp.Struct) and all(isinstance(one, exp.PropertyEQ) for one in node.expressions):
@@ -240,6 +250,15 @@ def pairs_of(node):
     return pairs
 
 
+def rewrite_element(node):
+    """An element of an array or an object; what they hold is JSON here."""
+    index = node.expressions[0]
+    if len(node.expressions) != 1 or not isinstance(index, exp.Literal):
+        raise EmulatorError(f"element {node.sql('snowflake')}")
+    path = f'$."{index.this}"' if index.is_string else f"$[{index.this}]"
+    return call("json_extract", variant(node.this), exp.Literal.string(path))
+
+
 def rewrite_cast(node):
     kind = node.to.this
     if kind in TEXT_TYPES:
@@ -251,6 +270,6 @@ def rewrite_cast(node):
     inner = node.this
     while isinstance(inner, exp.Paren):
         inner = inner.this
-    if isinstance(inner, exp.JSONExtract):
+    if isinstance(inner, exp.JSONExtract) or (isinstance(inner, exp.Anonymous) and inner.this == "json_extract"):
         node.set("this", call("_emulator.to_text", node.this))
     return node
