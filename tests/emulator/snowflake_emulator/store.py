@@ -80,7 +80,9 @@ class Store:
     KINDS = ("database", "schema", "table", "pipe", "task", "user", "role", "warehouse", "grant", "channel", "setting")
 
     def __init__(self, path=None):
-        self.root = duckdb.connect(path or ":memory:")
+        # Nothing is ever fetched: what the package brings is all there is.
+        self.root = duckdb.connect(path or ":memory:", config={
+            "autoinstall_known_extensions": False, "autoload_known_extensions": False})
         self.root.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = true; SET threads = 2")
         self.root.execute(MACROS)
         self.writer = threading.Lock()
