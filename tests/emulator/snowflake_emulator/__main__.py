@@ -39,7 +39,9 @@ def main():
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     threading.Thread(target=lambda: (wait_for_end(sys.stdin), stop.set()), daemon=True).start()
 
-    temporary = None if options.certificates else tempfile.mkdtemp(prefix="snowflake-emulator-")
+    temporary = None
+    if options.tls_port is not None and not options.certificates:
+        temporary = tempfile.mkdtemp(prefix="snowflake-emulator-")
     emulator = Emulator(str(options.data) if options.data else None, options.control_token, options.openapi)
     try:
         if options.setup:
