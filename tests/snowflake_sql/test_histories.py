@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Merges and folds random histories with the emitted SQL and compares the target with the source at every boundary.
+
+  test_histories.py [--seeds N] [--first N]       ETL_STATEMENT_TOOL names the statement tool
+"""
+
+import os
+import pathlib
+import random
+import sys
+import unittest
+
+import duckdb
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import engine  # noqa: E402
+import histories  # noqa: E402
+
+SEEDS = int(os.environ.get("ETL_SQL_SEEDS", "80"))
+FIRST = int(os.environ.get("ETL_SQL_FIRST_SEED", "1"))
+
+SIMPLE = [("id", "int4"), ("n", "int4"), ("big", "text"), ("doc", "jsonb")]
+SHAPES = [
+    histories.Shape(engine.table(SIMPLE), [kind for _, kind in SIMPLE], 1),
+    histories.Shape(engine.table([("k", "text"), ("id", "int4"), ("big", "text"), ("tags", "list"), ("price", "decimal")],
+                                 key=(0, 1), oid=16401, name="Mixed Case"), ["text", "int4", "text", "list", "decimal"], 2),
+    histories.Shape(engine.table([("id", "int4")], oid=16402, name="only_key"), ["int4"], 1),
+    histories.Shape(engine.table([("id", "int4"), ("ok", "bool"), ("n", "int4")], oid=16403, name="fixed"),
+                    ["int4", "bool", "int4"], 1),
+]
+SHAPES[1].names = lambda: ["K", "ID", "BIG", "TAGS", "PRICE"]
+BAG = [("n", "int4"), ("big", "text"), ("tags", "list")]
+
+
+class Landing:
+    """The tables of one run, and what was merged into them."""
+
+    def __init__(self, tool, shape):
+        self.shape, self.engine = shape, engine.Engine(tool)
+        names = tool.ask("names", shape.schema)
+        self.target, self.landing, self.progress, self.watermark, self.shadow = (
+            ".".join(f'"{part}"' for part in names[name])
+            for name in ("target", "landing", "progress", "watermark", "shadow"))
+        self.setup()
+
+    def ask(self, what, bounds=None, **more):
+        return self.engine.statements(what, self.shape.schema, bounds, **more)
+
+    def setup(self):
+        self.engine.run(self.ask("setup"))
+
+    def begin_live(self, start):
+        self.engine.run(self.ask("create"))
+        self.engine.run(self.ask("watermark", {"from": start}, live=True))
+        self.engine.run(self.ask("watermark", {"from": start + 8}, live=True))  # Repeatable.
+
+    def land(self, rows):
+        casts = ["from_json(?, '[\"INTEGER\"]')::VARIANT" if kind == "list" else "?" for kind in self.shape.kinds]
+        if rows:
+            self.engine.db.executemany(
+                f"INSERT INTO {self.landing} VALUES ({', '.join(casts)}, ?, ?, NULL, ?)",
+                [list(row.values) + [row.op, row.where, row.unchanged] for row in rows])
+
+    def forward(self, lsn):
+        self.engine.db.execute(f"INSERT INTO {self.progress} VALUES ('shop', 1, 1, 'forward', NULL, NULL, ?, NULL, NULL)",
+                               [f"{lsn:016x}"])
+
+    def rows(self, table=None):
+        columns = ", ".join(f"CASE WHEN {name} IS NOT NULL THEN {name}::JSON::VARCHAR END" if kind == "list" else
+                            f"{name}::VARCHAR" if kind == "decimal" else
+                            f"{name}::BIGINT" if kind == "int4" else name
+                            for name, kind in zip((f'"{n}"' for n in self.shape.names()), self.shape.kinds))
+        found = self.engine.db.execute(f"SELECT {columns} FROM {table or self.target}").fetchall()
+        return sorted(found, key=repr)
+
+    def left(self):
+        return self.engine.db.execute(f'SELECT count(*) FROM {self.landing}').fetchone()[0]
+
+    def applied(self):
+        return self.engine.db.execute(f'SELECT "APPLIED", "CLAIMED", "PHASE" FROM {self.watermark}').fetchall()
+
+
+def normal(rows, kinds):
+    import json
+    return sorted((tuple(json.dumps(json.loads(v), separators=(",", ":")) if kind == "list" and v is not None else v
+                         for v, kind in zip(row, kinds)) for row in rows), key=repr)
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.tool = engine.Tool(os.environ["ETL_STATEMENT_TOOL"])
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.tool.close()
+
+    def check(self, landing, history, boundary, what, table=None):
+        kinds = landing.shape.kinds
+        self.assertEqual(normal(landing.rows(table), kinds), normal(history.expected(boundary), kinds), what)
+
+    def seeds(self, count=SEEDS):
+        return range(FIRST, FIRST + count)
+
+
+def feed(landing, history, rng, boundaries, i):
+    """Lands what the source sent up to boundary i, in any order; some of it twice, some of it early."""
+    end = f"{boundaries[min(i + rng.randrange(3), len(boundaries) - 1)]:016x}"
+    rows = [row for row in history.landed if row.where < end]
+    history.landed = history.landed[len(rows):]
+    if rng.random() < 0.4:
+        rows += rng.sample(rows, len(rows) // 2)
+    rng.shuffle(rows)
+    landing.land(rows)
+
+
+class Merges(Case):
+    def run_history(self, seed, shape, history, by_task):
+        rng = random.Random(seed * 31 + 7)
+        landing = Landing(self.tool, shape)
+        boundaries = [history.commit() for _ in range(rng.randrange(3, 14))]
+        low = min(history.truth)
+        landing.begin_live(low)
+        i = 0
+        while i < len(boundaries):
+            i = min(i + rng.choice([0, 0, 1, 3]), len(boundaries) - 1)
+            feed(landing, history, rng, boundaries, i)
+            high = boundaries[i]
+            bounds = {"low": low, "high": high}
+            if by_task:
+                landing.forward(high)
+                statements = landing.ask("task")
+            else:
+                statements = landing.ask("merge", bounds)
+            what = f"seed {seed}, {shape.schema['name']}, {low:x}..{high:x}"
+            before = landing.rows(), landing.left(), landing.applied()
+            landing.engine.run(statements, until=rng.randrange(len(statements)))
+            self.assertEqual(before, (landing.rows(), landing.left(), landing.applied()), what)
+            try:
+                landing.engine.run(statements)
+            except duckdb.Error as error:
+                self.fail(f"{what}: {error}")
+            self.check(landing, history, high, what)
+            self.assertEqual(landing.applied(), [(f"{high:016x}", None, "live")], what)
+            again = landing.rows(), landing.left()
+            if by_task:
+                landing.engine.run(statements)
+            else:
+                with self.assertRaises(duckdb.Error):
+                    landing.engine.run(statements)
+            self.assertEqual(again, (landing.rows(), landing.left()), what)
+            low, i = high, i + 1
+        self.assertEqual(landing.left(), 0, f"seed {seed}")
+        landing.engine.close()
+
+    def test_keyed(self):
+        for seed in self.seeds():
+            shape = SHAPES[seed % len(SHAPES)]
+            self.run_history(seed, shape, histories.Keyed(shape, seed), by_task=seed % 5 == 0)
+
+    def test_equal_rows(self):
+        shape = histories.Shape(engine.table(BAG, identity="full", oid=16500), [kind for _, kind in BAG], 0)
+        for seed in self.seeds(SEEDS // 2):
+            self.run_history(seed, shape, histories.Bag(shape, seed, deletes=True), by_task=seed % 5 == 0)
+
+    def test_inserts_only(self):
+        shape = histories.Shape(engine.table(BAG, identity="none", oid=16501), [kind for _, kind in BAG], 0)
+        for seed in self.seeds(SEEDS // 8):
+            self.run_history(seed, shape, histories.Bag(shape, seed, deletes=False), by_task=seed % 5 == 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
