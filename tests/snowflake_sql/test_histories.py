@@ -169,5 +169,127 @@ class Merges(Case):
             self.run_history(seed, shape, histories.Bag(shape, seed, deletes=False), by_task=seed % 5 == 0)
 
 
+class Folds(Case):
+    def copied(self, landing, history, chunks, start, done):
+        """Rows `R` of each chunk under its own snapshot, and what failed attempts left."""
+        for number, (block, seen) in enumerate(chunks):
+            rows = [row for key, row in history.truth[seen].items() if history.places[seen][key] == block]
+            for attempt, sent in ((2 * number + 1, rows[:len(rows) // 2]), (2 * number + 2, rows)):
+                landing.land([histories.Landed("R", histories.position(start - 1, (attempt << 40) + n), row)
+                              for n, row in enumerate(sent)])
+            done.append(2 * number + 2)
+
+    def settle(self, landing, history, missing, now, read):
+        """Rows read again at `read` for keys that lacked values at `now`, unless the key was broken between."""
+        keys = landing.shape.keys
+        broken = {tuple(row.values[:keys]) for row in self.all_rows
+                  if f"{now:016x}" <= row.where < f"{read:016x}" and row.op in "IDT"}
+        truncated = any(row.op == "T" and f"{now:016x}" <= row.where < f"{read:016x}" for row in self.all_rows)
+        rows = []
+        for found in missing:
+            key = tuple(int(v) if kind == "int4" else v for v, kind in zip(found, landing.shape.kinds[:keys]))
+            if key in broken or truncated or key not in history.truth[read]:
+                continue
+            self.settled += 1
+            rows.append(histories.Landed("U", histories.position(now - 1, self.settled), history.truth[read][key]))
+        return rows
+
+    def fold(self, landing, bounds, done, place, what):
+        statements = landing.ask("fold", bounds, done=done, generation=2, place=place)
+        before = landing.left(), landing.applied()
+        landing.engine.run(statements, until=self.rng.randrange(len(statements)))
+        self.assertEqual(before, (landing.left(), landing.applied()), what)
+        landing.engine.run(statements)
+        with self.assertRaises(duckdb.Error):
+            landing.engine.run(statements)
+
+    def swap(self, landing):
+        """Every step may be the last before a crash; which comes next is seen from the tables alone."""
+        names = self.tool.ask("names", landing.shape.schema)
+        while True:
+            there = {name for (name,) in landing.engine.db.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE database_name = 'ANALYTICS'").fetchall()}
+            steps = landing.ask("swap", **{which: names[which][2] in there for which in ("target", "shadow", "retired")})
+            if not steps:
+                break
+            landing.engine.run(steps)
+        landing.engine.run(landing.ask("finish_swap", generation=2))
+
+    def run_copy(self, seed, shape):
+        self.rng = rng = random.Random(seed * 17 + 3)
+        self.settled = 0
+        history = histories.Keyed(shape, seed)
+        landing = Landing(self.tool, shape)
+        kept = rng.random() < 0.5  # A target that stays in use while it is copied again.
+        shadow = rng.random() < 0.5
+        first = min(history.truth)
+        if kept:
+            landing.begin_live(first)
+        boundaries = [history.commit() for _ in range(rng.randrange(4, 16))]
+        start_at = rng.randrange(len(boundaries) // 2)
+        start = boundaries[start_at]
+        self.all_rows = list(history.landed)
+        landing.land([row for row in history.landed if kept or row.where >= f"{start:016x}"])
+        landing.engine.run(landing.ask("watermark", {"from": start}, generation=2))
+        chunks = [(block, boundaries[rng.randrange(start_at, len(boundaries))]) for block in range(history.blocks)]
+        now = max(seen for _, seen in chunks)
+        done = []
+        self.copied(landing, history, chunks, start, done)
+        what = f"seed {seed}, {shape.schema['name']}, from {start:x}"
+        if kept:
+            low = rng.choice([b for b in boundaries if b <= now])
+            landing.engine.run(landing.ask("merge", {"low": first, "high": low, "keep_from": start - 1}))
+            self.check(landing, history, low, what)
+        if shadow or not kept:
+            landing.engine.run(landing.ask("create", place="shadow" if shadow else "target", generation=2))
+        for _ in range(20):
+            bounds = {"from": start, "high": now}
+            missing = landing.engine.run(landing.ask("missing", bounds, done=done, generation=2))
+            if not missing:
+                break
+            before, now = now, history.commit()
+            landing.land(history.landed[len(self.all_rows):])
+            self.all_rows = list(history.landed)
+            landing.land(self.settle(landing, history, missing, before, now))
+        else:
+            self.fail(what + ": values are missing for ever")
+        self.fold(landing, bounds, done, "shadow" if shadow else "target", what)
+        if shadow:
+            self.swap(landing)
+        self.check(landing, history, now, what)
+        self.assertEqual(landing.applied(), [(f"{now:016x}", None, "live")], what)
+        last = history.commit()
+        landing.land(history.landed[len(self.all_rows):])
+        landing.engine.run(landing.ask("merge", {"low": now, "high": last}, generation=2))
+        self.check(landing, history, last, what)
+        self.assertEqual(landing.left(), 0, what)
+        landing.engine.close()
+        return self.settled
+
+    def test_keyed(self):
+        settled = sum(self.run_copy(seed, SHAPES[seed % len(SHAPES)]) for seed in self.seeds())
+        self.assertGreater(settled, 0)  # The histories do come to values that must be read again.
+
+    def test_without_key(self):
+        for seed in self.seeds(SEEDS // 4):
+            self.rng = rng = random.Random(seed)
+            deletes = seed % 2 == 0
+            shape = histories.Shape(engine.table(BAG, identity="full" if deletes else "none", oid=16502 + deletes),
+                                    [kind for _, kind in BAG], 0)
+            history = histories.Bag(shape, seed, deletes)
+            landing = Landing(self.tool, shape)
+            boundaries = [history.commit() for _ in range(rng.randrange(3, 10))]
+            start, seen = boundaries[0], rng.choice(boundaries)
+            landing.engine.run(landing.ask("watermark", {"from": start}, generation=2))
+            landing.land([row for row in history.landed if row.where >= f"{start:016x}"])
+            landing.land([histories.Landed("R", histories.position(start - 1, (1 << 40) + n), row)
+                          for n, row in enumerate(history.truth[seen])])
+            landing.engine.run(landing.ask("create"))
+            bounds = {"from": start, "high": boundaries[-1], "ignore_below": seen}
+            self.fold(landing, bounds, [1], "target", f"seed {seed}")
+            self.check(landing, history, boundaries[-1], f"seed {seed}")
+            landing.engine.close()
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -25,6 +25,10 @@ struct Fold {
 /// The keys whose last state has a value that was never sent and that no copied row may be trusted
 /// for (rule F3): key columns, then LAST (position of the last change) and BROKEN (of the last
 /// insert, or of the first change if there is none). Fold when there are none.
+///
+/// A row that was read again for them lands as a `U` at (n−1, …), n the boundary of rule S1, with
+/// every value as it was read: what changed since n was sent, and comes after it. Values of fixed
+/// length are never looked for elsewhere, so none may be left out.
 std::string MissingSql(const SnowflakeTable& table, const Fold& fold);
 
 /// The fold as one transaction of statements, into `place`.
