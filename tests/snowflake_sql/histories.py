@@ -61,6 +61,10 @@ class Keyed:
         self.key_space = self.rng.choice([2, 4, 8])
         self.move_rate = self.rng.choice([0.0, 0.3, 0.6])
         self.truncate_rate = self.rng.choice([0.0, 0.02, 0.1])
+        # Histories that hardly send a value again come to rows whose values are to be looked for.
+        self.keep = self.rng.choice([None, 0.95])
+        if self.keep:
+            self.key_space, self.truncate_rate = 8, 0.0
         self.note()
 
     def note(self):
@@ -78,7 +82,7 @@ class Keyed:
     def changed(self, key, old):
         """A new version of a row, and the columns of it that were not sent."""
         new, unchanged = list(key) + list(old[self.shape.keys:]), []
-        keep = self.rng.random()
+        keep = self.keep or self.rng.random()
         for i in range(self.shape.keys, len(new)):
             if self.rng.random() < keep:
                 if i in self.shape.unsent() and self.rng.random() < 0.8:
@@ -99,14 +103,14 @@ class Keyed:
             self.rows.clear()
             self.block.clear()
             self.landed.append(Landed("T", position(self.lsn, ordinal), [None] * len(self.shape.kinds)))
-        elif not self.rows or dice < 0.35:
+        elif not self.rows or dice < 0.3:
             key = self.free_key()
             if key is None:
                 return
             row = key + tuple(value(rng, kind) for kind in self.shape.kinds[keys:])
             self.rows[key], self.block[key] = row, rng.randrange(self.blocks)
             self.land("I", ordinal, row)
-        elif dice < 0.5:
+        elif dice < (0.35 if self.keep else 0.5):
             key = rng.choice(list(self.rows))
             del self.rows[key], self.block[key]
             self.land("D", ordinal, key + (None,) * (len(self.shape.kinds) - keys))
@@ -126,7 +130,7 @@ class Keyed:
 
     def commit(self):
         """One transaction; the boundary behind it."""
-        self.lsn += 8 * self.rng.randrange(1, 40)
+        self.lsn += 8 * self.rng.choice([0, 1, 5, 40])
         for i in range(self.rng.choice([1, 1, 2, 6])):
             self.step(2 * (i + self.rng.choice([0, 0, 7])) if i == 0 else 2 * (i + 8))
         self.lsn += 8
@@ -149,7 +153,7 @@ class Bag:
         self.truth[self.lsn] = list(self.rows)
 
     def commit(self):
-        self.lsn += 8 * self.rng.randrange(1, 40)
+        self.lsn += 8 * self.rng.choice([0, 1, 5, 40])
         for i in range(self.rng.choice([1, 2, 6])):
             dice = self.rng.random()
             if dice < 0.05:

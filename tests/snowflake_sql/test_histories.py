@@ -282,8 +282,9 @@ class Folds(Case):
             start, seen = boundaries[0], rng.choice(boundaries)
             landing.engine.run(landing.ask("watermark", {"from": start}, generation=2))
             landing.land([row for row in history.landed if row.where >= f"{start:016x}"])
-            landing.land([histories.Landed("R", histories.position(start - 1, (1 << 40) + n), row)
-                          for n, row in enumerate(history.truth[seen])])
+            for attempt, sent in ((1, history.truth[seen]), (2, history.truth[seen][:2])):
+                landing.land([histories.Landed("R", histories.position(start - 1, (attempt << 40) + n), row)
+                              for n, row in enumerate(sent)])
             landing.engine.run(landing.ask("create"))
             bounds = {"from": start, "high": boundaries[-1], "ignore_below": seen}
             self.fold(landing, bounds, [1], "target", f"seed {seed}")
