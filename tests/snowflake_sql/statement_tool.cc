@@ -90,7 +90,7 @@ Json All(const SnowflakeTable& table) {
   const MergeWindow window{Lsn{0x100}, Lsn{0x200}};
   const Fold fold{.from = Lsn{0x100}, .high = Lsn{0x200}, .done = {1, 2}};
   const TaskOptions task{.warehouse = "etl_wh"};
-  const SnowflakeName target = Place(Json{}, table);
+  const SnowflakeName target = table.names.Target(*table.schema);
   std::vector<std::string> sql = Setup(table);
   const auto add = [&](const std::vector<std::string>& more) {
     sql.insert(sql.end(), more.begin(), more.end());
