@@ -89,9 +89,11 @@ def translate(statement):
 class Engine:
     """A database that keeps to Snowflake's rules: DDL commits by itself, the rest is as written."""
 
+    idle = []  # Connections; making one takes longer than making a database.
+
     def __init__(self, tool):
         self.tool = tool
-        self.db = duckdb.connect(config={"threads": 1})
+        self.db = self.idle.pop() if self.idle else duckdb.connect(config={"threads": 1})
         self.db.execute("ATTACH ':memory:' AS \"ANALYTICS\"; USE \"ANALYTICS\"")
 
     def statements(self, what, schema, bounds=None, **more):
@@ -131,4 +133,13 @@ class Engine:
             pass  # None was open.
 
     def close(self):
-        self.db.close()
+        self.db.execute("USE memory; DETACH \"ANALYTICS\"")
+        self.idle.append(self.db)
+
+
+def literal(value):
+    if isinstance(value, list):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    if value is None or isinstance(value, (bool, int)):
+        return str(value) if value is not None else "NULL"
+    return "'" + value.replace("'", "''") + "'"

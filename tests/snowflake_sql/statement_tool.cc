@@ -70,8 +70,7 @@ Json Alter(const Json& json, const SnowflakeTable& table) {
     for (const auto& [attnum, value] : json.at("fill").items())
       options.fill.emplace(static_cast<int16_t>(std::stoi(attnum)), value.get<std::string>());
   }
-  const auto plan =
-      PlanAlter(table.names, Place(json, table), *table.schema, *to, options);
+  const auto plan = PlanAlter(table.names, Place(json, table), *table.schema, *to, options);
   if (!plan.ok()) return {{"error", plan.status().message()}};
   const auto columns = json.value("existing", std::set<std::string>{});
   return {{"statements", RemainingSteps(*plan, columns)}, {"after", plan->after}};
@@ -99,10 +98,9 @@ Json All(const SnowflakeTable& table) {
        SelectWatermarksSql(table.names, table.pipeline),
        SelectForwardSql(table.names, table.pipeline, 1), SelectLandedSql(table, Lsn{0x100}),
        PurgeLandingSql(table, Lsn{0x100}), PurgeCopiedSql(table),
-       PurgeProgressSql(table.names, table.pipeline, 1, Lsn{0x100}),
-       ProbeWindowSql(table, window), CreateTaskSql(table, task), SuspendTaskSql(table),
-       ResumeTaskSql(table), SwapStateSql(table), FinishSwapSql(table), DropRetiredSql(table),
-       SelectColumnsSql(target),
+       PurgeProgressSql(table.names, table.pipeline, 1, Lsn{0x100}), ProbeWindowSql(table, window),
+       CreateTaskSql(table, task), SuspendTaskSql(table), ResumeTaskSql(table), SwapStateSql(table),
+       FinishSwapSql(table), DropRetiredSql(table), SelectColumnsSql(target),
        RenameTableSql(target, table.names.Retired(table.pipeline, *table.schema))});
   add(MergeSql(table, window));
   add(TaskMergeSql(table, task));
@@ -143,9 +141,9 @@ Json Answer(const Json& json) {
   if (what == "fold") return FoldSql(table, FoldOf(json), Place(json, table));
   if (what == "missing") return Json{MissingSql(table, FoldOf(json))};
   if (what == "swap") {
-    const auto step = NextSwapStep(table, {.target = json.at("target"),
-                                           .shadow = json.at("shadow"),
-                                           .retired = json.at("retired")});
+    const auto step = NextSwapStep(
+        table,
+        {.target = json.at("target"), .shadow = json.at("shadow"), .retired = json.at("retired")});
     return step.has_value() ? Json{*step} : Json::array();
   }
   if (what == "finish_swap") return Json{FinishSwapSql(table)};

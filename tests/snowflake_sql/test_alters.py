@@ -13,7 +13,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import engine  # noqa: E402
 
-SEEDS = int(os.environ.get("ETL_SQL_SEEDS", "80"))
+SEEDS = int(os.environ.get("ETL_SQL_SEEDS", "120"))
 FIRST = int(os.environ.get("ETL_SQL_FIRST_SEED", "1"))
 NAMES = ["a", "b", "c", "d", "e"]
 WIDER = {"int2": "int4", "int4": "int8", "int8": "int8", "text": "jsonb", "jsonb": "jsonb", "uuid": "text"}

@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import engine  # noqa: E402
 import histories  # noqa: E402
 
-SEEDS = int(os.environ.get("ETL_SQL_SEEDS", "80"))
+SEEDS = int(os.environ.get("ETL_SQL_SEEDS", "300"))
 FIRST = int(os.environ.get("ETL_SQL_FIRST_SEED", "1"))
 
 SIMPLE = [("id", "int4"), ("n", "int4"), ("big", "text"), ("doc", "jsonb")]
@@ -55,11 +55,16 @@ class Landing:
         self.engine.run(self.ask("watermark", {"from": start + 8}, live=True))  # Repeatable.
 
     def land(self, rows):
-        casts = ["from_json(?, '[\"INTEGER\"]')::VARIANT" if kind == "list" else "?" for kind in self.shape.kinds]
+        def cell(value, kind):
+            text = engine.literal(value)
+            return text if kind != "list" or value is None else f"from_json({text}, '[\"INTEGER\"]')::VARIANT"
+
+        values = ", ".join(
+            "(" + ", ".join([cell(v, kind) for v, kind in zip(row.values, self.shape.kinds)] + [
+                engine.literal(row.op), engine.literal(row.where), "NULL", engine.literal(row.unchanged)]) + ")"
+            for row in rows)
         if rows:
-            self.engine.db.executemany(
-                f"INSERT INTO {self.landing} VALUES ({', '.join(casts)}, ?, ?, NULL, ?)",
-                [list(row.values) + [row.op, row.where, row.unchanged] for row in rows])
+            self.engine.db.execute(f"INSERT INTO {self.landing} VALUES {values}")
 
     def forward(self, lsn):
         self.engine.db.execute(f"INSERT INTO {self.progress} VALUES ('shop', 1, 1, 'forward', NULL, NULL, ?, NULL, NULL)",
@@ -118,7 +123,7 @@ class Merges(Case):
     def run_history(self, seed, shape, history, by_task):
         rng = random.Random(seed * 31 + 7)
         landing = Landing(self.tool, shape)
-        boundaries = [history.commit() for _ in range(rng.randrange(3, 14))]
+        boundaries = [history.commit() for _ in range(rng.randrange(2, 10))]
         low = min(history.truth)
         landing.begin_live(low)
         i = 0
@@ -134,8 +139,9 @@ class Merges(Case):
                 statements = landing.ask("merge", bounds)
             what = f"seed {seed}, {shape.schema['name']}, {low:x}..{high:x}"
             before = landing.rows(), landing.left(), landing.applied()
-            landing.engine.run(statements, until=rng.randrange(len(statements)))
-            self.assertEqual(before, (landing.rows(), landing.left(), landing.applied()), what)
+            if rng.random() < 0.4:
+                landing.engine.run(statements, until=rng.randrange(len(statements)))
+                self.assertEqual(before, (landing.rows(), landing.left(), landing.applied()), what)
             try:
                 landing.engine.run(statements)
             except duckdb.Error as error:
@@ -143,9 +149,9 @@ class Merges(Case):
             self.check(landing, history, high, what)
             self.assertEqual(landing.applied(), [(f"{high:016x}", None, "live")], what)
             again = landing.rows(), landing.left()
-            if by_task:
+            if by_task and rng.random() < 0.4:
                 landing.engine.run(statements)
-            else:
+            elif not by_task:
                 with self.assertRaises(duckdb.Error):
                     landing.engine.run(statements)
             self.assertEqual(again, (landing.rows(), landing.left()), what)
@@ -160,12 +166,12 @@ class Merges(Case):
 
     def test_equal_rows(self):
         shape = histories.Shape(engine.table(BAG, identity="full", oid=16500), [kind for _, kind in BAG], 0)
-        for seed in self.seeds(SEEDS // 2):
+        for seed in self.seeds(SEEDS // 5):
             self.run_history(seed, shape, histories.Bag(shape, seed, deletes=True), by_task=seed % 5 == 0)
 
     def test_inserts_only(self):
         shape = histories.Shape(engine.table(BAG, identity="none", oid=16501), [kind for _, kind in BAG], 0)
-        for seed in self.seeds(SEEDS // 8):
+        for seed in self.seeds(SEEDS // 15):
             self.run_history(seed, shape, histories.Bag(shape, seed, deletes=False), by_task=seed % 5 == 0)
 
 
@@ -267,11 +273,11 @@ class Folds(Case):
         return self.settled
 
     def test_keyed(self):
-        settled = sum(self.run_copy(seed, SHAPES[seed % len(SHAPES)]) for seed in self.seeds())
+        settled = sum(self.run_copy(seed, SHAPES[seed % len(SHAPES)]) for seed in self.seeds(SEEDS // 3))
         self.assertGreater(settled, 0)  # The histories do come to values that must be read again.
 
     def test_without_key(self):
-        for seed in self.seeds(SEEDS // 4):
+        for seed in self.seeds(SEEDS // 10):
             self.rng = rng = random.Random(seed)
             deletes = seed % 2 == 0
             shape = histories.Shape(engine.table(BAG, identity="full" if deletes else "none", oid=16502 + deletes),

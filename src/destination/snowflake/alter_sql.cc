@@ -109,10 +109,10 @@ class Planner {
           Repeatable(Alter() + "ALTER COLUMN " + name + " SET DATA TYPE " + type);
           break;
         case TypeChange::kImpossible:
-          return MakeError(ErrorKind::kSchema, "ETL-D330",
-                           fmt::format("{} column {}: {} does not become {} in place",
-                                       to.QualifiedName(), column.name, SnowflakeType(before),
-                                       type));
+          return MakeError(
+              ErrorKind::kSchema, "ETL-D330",
+              fmt::format("{} column {}: {} does not become {} in place", to.QualifiedName(),
+                          column.name, SnowflakeType(before), type));
       }
     }
     return Status::OK();

@@ -31,9 +31,7 @@ std::string ClaimSql::Apply(std::string_view phase) const {
       watermark_, phase, row_);
 }
 
-std::string ClaimSql::DropOlder() const {
-  return "DELETE FROM " + watermark_ + " WHERE " + older_;
-}
+std::string ClaimSql::DropOlder() const { return "DELETE FROM " + watermark_ + " WHERE " + older_; }
 
 std::string ClaimSql::Value(std::string_view column) const {
   return fmt::format("(SELECT \"{}\" FROM {} WHERE {})", column, watermark_, row_);

@@ -26,8 +26,7 @@ std::string OfPipeline(const std::string& pipeline) {
 }
 
 std::string OfTable(const SnowflakeTable& table) {
-  return fmt::format("{} AND \"TABLE_OID\" = {}", OfPipeline(table.pipeline),
-                     table.schema->id.oid);
+  return fmt::format("{} AND \"TABLE_OID\" = {}", OfPipeline(table.pipeline), table.schema->id.oid);
 }
 
 }  // namespace

@@ -33,8 +33,7 @@ class FoldText {
 
   std::string Missing() const {
     std::string keys, unsent;
-    for (const int i : schema_.key)
-      keys += fmt::format("F.C{} AS {}, ", i, window_.Stored(i));
+    for (const int i : schema_.key) keys += fmt::format("F.C{} AS {}, ", i, window_.Stored(i));
     for (const int i : window_.unsent())
       unsent += fmt::format("{}F.U{}", unsent.empty() ? "" : " OR ", i);
     if (unsent.empty()) unsent = "FALSE";

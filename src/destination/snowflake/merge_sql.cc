@@ -18,9 +18,10 @@ class Merge {
         moves_(options.moves && !window_.unsent().empty()) {}
 
   std::string Truncate() const {
-    return fmt::format("DELETE FROM {} WHERE (SELECT COUNT(*) FROM {} AS l WHERE {} AND l.{} = "
-                       "'T') > 0",
-                       target_, window_.landing(), window_.InRange(), QuoteIdentifier(kOpColumn));
+    return fmt::format(
+        "DELETE FROM {} WHERE (SELECT COUNT(*) FROM {} AS l WHERE {} AND l.{} = "
+        "'T') > 0",
+        target_, window_.landing(), window_.InRange(), QuoteIdentifier(kOpColumn));
   }
 
   /// The first change of a key says whether there must be a row.
@@ -34,7 +35,8 @@ class Merge {
         "COUNT(*) = 0", "the target and the changes contradict each other",
         fmt::format(
             "(WITH {}, E AS (SELECT * FROM W QUALIFY ROW_NUMBER() OVER (PARTITION BY {} ORDER BY "
-            "POS) = 1) SELECT 1 AS ONE FROM E LEFT JOIN {} AS t ON {} WHERE (E.OP = 'I') = (t.{} IS "
+            "POS) = 1) SELECT 1 AS ONE FROM E LEFT JOIN {} AS t ON {} WHERE (E.OP = 'I') = (t.{} "
+            "IS "
             "NOT NULL)) AS c",
             window_.Changes(), key, target_, window_.TargetKey("t", "E"),
             window_.Stored(schema_.key[0])));
@@ -75,31 +77,29 @@ class Merge {
       plain += fmt::format("{}t.{} AS C{}", separator, window_.Stored(i), i);
       partition += separator + window_.Comparable(i, fmt::format("a.C{}", i));
     }
-    const std::string gone =
-        fmt::format("G AS (SELECT {}, COUNT(*) AS GONE FROM W WHERE OP = 'D' GROUP BY {})", keys,
-                    groups);
+    const std::string gone = fmt::format(
+        "G AS (SELECT {}, COUNT(*) AS GONE FROM W WHERE OP = 'D' GROUP BY {})", keys, groups);
     const std::string op = QuoteIdentifier(kOpColumn);
-    return {
-        fmt::format("INSERT INTO {0} ({1}, {2}, {3}) SELECT {4}, 'K', '' FROM (WITH {5}, {6}, A AS "
-                    "(SELECT {4} FROM W WHERE OP = 'I' UNION ALL SELECT {7} FROM {8} AS t JOIN G AS "
-                    "g ON {9}) SELECT a.* FROM A AS a LEFT JOIN G AS g ON {10} QUALIFY ROW_NUMBER() "
-                    "OVER (PARTITION BY {11} ORDER BY {12}) > COALESCE(g.GONE, 0)) AS k",
-                    window_.landing(), window_.StoredColumns(""), op,
-                    QuoteIdentifier(kPositionColumn), window_.PlainColumns(""), window_.Changes(),
-                    gone, plain, target_, equal_target, equal_rows, partition,
-                    window_.Comparable(0, "a.C0")),
-        fmt::format("DELETE FROM {} AS t USING (WITH {}, {} SELECT * FROM G) AS g WHERE {}", target_,
-                    window_.Changes(), gone, equal_target),
-        fmt::format("INSERT INTO {0} ({1}) SELECT {1} FROM {2} WHERE {3} = 'K'", target_,
-                    window_.StoredColumns(""), window_.landing(), op),
-        fmt::format("DELETE FROM {} WHERE {} = 'K'", window_.landing(), op)};
+    return {fmt::format(
+                "INSERT INTO {0} ({1}, {2}, {3}) SELECT {4}, 'K', '' FROM (WITH {5}, {6}, A AS "
+                "(SELECT {4} FROM W WHERE OP = 'I' UNION ALL SELECT {7} FROM {8} AS t JOIN G AS "
+                "g ON {9}) SELECT a.* FROM A AS a LEFT JOIN G AS g ON {10} QUALIFY ROW_NUMBER() "
+                "OVER (PARTITION BY {11} ORDER BY {12}) > COALESCE(g.GONE, 0)) AS k",
+                window_.landing(), window_.StoredColumns(""), op, QuoteIdentifier(kPositionColumn),
+                window_.PlainColumns(""), window_.Changes(), gone, plain, target_, equal_target,
+                equal_rows, partition, window_.Comparable(0, "a.C0")),
+            fmt::format("DELETE FROM {} AS t USING (WITH {}, {} SELECT * FROM G) AS g WHERE {}",
+                        target_, window_.Changes(), gone, equal_target),
+            fmt::format("INSERT INTO {0} ({1}) SELECT {1} FROM {2} WHERE {3} = 'K'", target_,
+                        window_.StoredColumns(""), window_.landing(), op),
+            fmt::format("DELETE FROM {} WHERE {} = 'K'", window_.landing(), op)};
   }
 
   std::string Inserts() const {
-    return fmt::format("INSERT INTO {} ({}) SELECT {} FROM (WITH {} SELECT * FROM W WHERE OP = "
-                       "'I') AS s",
-                       target_, window_.StoredColumns(""), window_.PlainColumns(""),
-                       window_.Changes());
+    return fmt::format(
+        "INSERT INTO {} ({}) SELECT {} FROM (WITH {} SELECT * FROM W WHERE OP = "
+        "'I') AS s",
+        target_, window_.StoredColumns(""), window_.PlainColumns(""), window_.Changes());
   }
 
  private:
@@ -131,9 +131,10 @@ class Merge {
           i, window_.Stored(i));
       any += fmt::format("{}F.U{}", any.empty() ? "" : " OR ", i);
     }
-    return fmt::format("SELECT {} FROM F LEFT JOIN {} AS o ON F.ALIEN AND F.OP <> 'D' AND ({}) AND "
-                       "{}",
-                       list, target_, any, window_.TargetKey("o", "F", 'O'));
+    return fmt::format(
+        "SELECT {} FROM F LEFT JOIN {} AS o ON F.ALIEN AND F.OP <> 'D' AND ({}) AND "
+        "{}",
+        list, target_, any, window_.TargetKey("o", "F", 'O'));
   }
 
   const TableSchema& schema_;
@@ -186,17 +187,15 @@ std::vector<std::string> MergeSql(const SnowflakeTable& table, const MergeWindow
                                   const MergeOptions& options) {
   const WindowBounds bounds{QuoteLiteral(BoundaryText(window.low)),
                             QuoteLiteral(BoundaryText(window.high))};
-  return Statements(table,
-                    {.claim_from = bounds.low,
-                     .claim = bounds.high,
-                     .guard_high = bounds.high,
-                     .bounds = bounds},
-                    options);
+  return Statements(
+      table,
+      {.claim_from = bounds.low, .claim = bounds.high, .guard_high = bounds.high, .bounds = bounds},
+      options);
 }
 
 std::string ProbeWindowSql(const SnowflakeTable& table, const MergeWindow& window) {
-  const WindowSql text(table, {QuoteLiteral(BoundaryText(window.low)),
-                               QuoteLiteral(BoundaryText(window.high))});
+  const WindowSql text(
+      table, {QuoteLiteral(BoundaryText(window.low)), QuoteLiteral(BoundaryText(window.high))});
   const std::string op = "l." + QuoteIdentifier(kOpColumn);
   return fmt::format(
       "SELECT COUNT(*) AS \"ROWS\", COUNT_IF({0} = 'T') AS \"TRUNCATES\", COUNT_IF({0} = 'I' AND "

@@ -31,7 +31,8 @@ WindowSql::WindowSql(const SnowflakeTable& table, WindowBounds bounds)
 }
 
 std::string WindowSql::Stored(int column) const {
-  return QuoteIdentifier(table_.names.Fold(table_.schema->columns[static_cast<size_t>(column)].name));
+  return QuoteIdentifier(
+      table_.names.Fold(table_.schema->columns[static_cast<size_t>(column)].name));
 }
 
 std::string WindowSql::StoredColumns(const std::string& alias) const {
@@ -80,8 +81,7 @@ std::string WindowSql::TargetKey(const std::string& target, const std::string& r
 
 std::string WindowSql::PartitionKey() const {
   std::string text;
-  for (const int i : table_.schema->key)
-    Append(&text, Comparable(i, "C" + std::to_string(i)));
+  for (const int i : table_.schema->key) Append(&text, Comparable(i, "C" + std::to_string(i)));
   return text;
 }
 
