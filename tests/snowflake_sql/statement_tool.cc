@@ -40,7 +40,7 @@ Fold FoldOf(const Json& json) {
 SnowflakeName Place(const Json& json, const SnowflakeTable& table) {
   const std::string place = json.value("place", "target");
   if (place == "landing") return table.names.Landing(*table.schema);
-  if (place == "shadow") return table.names.Shadow(table.pipeline, *table.schema);
+  if (place == "shadow") return table.names.Shadow(table.pipeline, *table.schema, table.generation);
   return table.names.Target(*table.schema);
 }
 
@@ -56,7 +56,7 @@ Json Describe(const SnowflakeTable& table) {
           {"landing", parts(table.names.Landing(schema))},
           {"pipe", parts(table.names.Pipe(schema))},
           {"task", parts(table.names.Task(schema))},
-          {"shadow", parts(table.names.Shadow(table.pipeline, schema))},
+          {"shadow", parts(table.names.Shadow(table.pipeline, schema, table.generation))},
           {"retired", parts(table.names.Retired(table.pipeline, schema))},
           {"watermark", parts(table.names.Watermark())},
           {"progress", parts(table.names.Progress())},

@@ -211,11 +211,11 @@ class Folds(Case):
 
     def swap(self, landing):
         """Every step may be the last before a crash; which comes next is seen from the tables alone."""
-        names = self.tool.ask("names", landing.shape.schema)
+        names = self.tool.ask("names", landing.shape.schema, generation=2)
         while True:
             there = {name for (name,) in landing.engine.db.execute(
                 "SELECT table_name FROM duckdb_tables() WHERE database_name = 'ANALYTICS'").fetchall()}
-            steps = landing.ask("swap", **{which: names[which][2] in there for which in ("target", "shadow", "retired")})
+            steps = landing.ask("swap", generation=2, **{which: names[which][2] in there for which in ("target", "shadow", "retired")})
             if not steps:
                 break
             landing.engine.run(steps)

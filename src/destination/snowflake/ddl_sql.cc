@@ -74,14 +74,18 @@ std::string CreateTargetSql(const SnowflakeTable& table, const SnowflakeName& pl
 }
 
 std::string InsertWatermarkSql(const SnowflakeTable& table, Lsn from, bool live) {
-  const std::string watermark = table.names.Watermark().Sql();
+  // MERGE takes the table's lock, so that two engines cannot both add the row.
   return fmt::format(
-      "INSERT INTO {0} (\"PIPELINE\", \"TABLE_OID\", \"GENERATION\", \"TABLE_NAME\", \"PHASE\", "
-      "\"APPLIED\") SELECT {1}, {2}, {3}, {4}, {5}, {6} WHERE NOT EXISTS (SELECT 1 FROM {0} WHERE "
-      "{7} AND \"GENERATION\" = {3})",
-      watermark, QuoteLiteral(table.pipeline), table.schema->id.oid, table.generation,
-      QuoteLiteral(table.schema->QualifiedName()), live ? "'live'" : "'copying'",
-      QuoteLiteral(BoundaryText(from)), OfTable(table));
+      "MERGE INTO {} AS w USING (SELECT {} AS P, {} AS T, {} AS G) AS s ON w.\"PIPELINE\" = s.P "
+      "AND "
+      "w.\"TABLE_OID\" = s.T AND w.\"GENERATION\" = s.G WHEN NOT MATCHED THEN INSERT "
+      "(\"PIPELINE\", "
+      "\"TABLE_OID\", \"GENERATION\", \"TABLE_NAME\", \"PHASE\", \"APPLIED\") VALUES (s.P, s.T, "
+      "s.G, "
+      "{}, {}, {})",
+      table.names.Watermark().Sql(), QuoteLiteral(table.pipeline), table.schema->id.oid,
+      table.generation, QuoteLiteral(table.schema->QualifiedName()), live ? "'live'" : "'copying'",
+      QuoteLiteral(BoundaryText(from)));
 }
 
 std::string SelectWatermarksSql(const SnowflakeNames& names, const std::string& pipeline) {
@@ -121,12 +125,17 @@ std::string PurgeProgressSql(const SnowflakeNames& names, const std::string& pip
       QuoteLiteral(BoundaryText(forward)));
 }
 
+std::string DropShadowSql(const SnowflakeTable& table) {
+  return "DROP TABLE IF EXISTS " +
+         table.names.Shadow(table.pipeline, *table.schema, table.generation).Sql();
+}
+
 std::vector<std::string> ForgetTableSql(const SnowflakeTable& table) {
   const SnowflakeNames& names = table.names;
   const TableSchema& schema = *table.schema;
   return {"DROP TASK IF EXISTS " + names.Task(schema).Sql(),
-          "DROP TABLE IF EXISTS " + names.Landing(schema).Sql(),
-          "DROP TABLE IF EXISTS " + names.Shadow(table.pipeline, schema).Sql(),
+          "DROP TABLE IF EXISTS " + names.Landing(schema).Sql(), DropShadowSql(table),
+          "DROP TABLE IF EXISTS " + names.Retired(table.pipeline, schema).Sql(),
           "DELETE FROM " + names.Watermark().Sql() + " WHERE " + OfTable(table)};
 }
 

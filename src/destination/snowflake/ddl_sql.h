@@ -64,6 +64,8 @@ std::string PurgeCopiedSql(const SnowflakeTable& table);
 std::string PurgeProgressSql(const SnowflakeNames& names, const std::string& pipeline,
                              uint32_t history, Lsn forward);
 
+/// Of a copy that is given up.
+std::string DropShadowSql(const SnowflakeTable& table);
 /// Everything of a table that is the engine's own; the target stays.
 std::vector<std::string> ForgetTableSql(const SnowflakeTable& table);
 /// The bookkeeping rows of a pipeline.

@@ -160,7 +160,7 @@ std::string SwapStateSql(const SnowflakeTable& table) {
       "SELECT TABLE_NAME FROM {}.INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME "
       "IN ({}, {}, {})",
       QuoteIdentifier(target.database), QuoteLiteral(target.schema), QuoteLiteral(target.name),
-      QuoteLiteral(table.names.Shadow(table.pipeline, *table.schema).name),
+      QuoteLiteral(table.names.Shadow(table.pipeline, *table.schema, table.generation).name),
       QuoteLiteral(table.names.Retired(table.pipeline, *table.schema).name));
 }
 
@@ -169,7 +169,8 @@ std::optional<std::string> NextSwapStep(const SnowflakeTable& table, const SwapS
   const SnowflakeName target = table.names.Target(*table.schema);
   const SnowflakeName retired = table.names.Retired(table.pipeline, *table.schema);
   if (!state.target) {
-    return "ALTER TABLE " + table.names.Shadow(table.pipeline, *table.schema).Sql() +
+    return "ALTER TABLE " +
+           table.names.Shadow(table.pipeline, *table.schema, table.generation).Sql() +
            " RENAME TO " + target.Sql();
   }
   // One that an earlier swap left behind.

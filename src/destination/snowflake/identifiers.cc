@@ -113,8 +113,11 @@ SnowflakeName SnowflakeNames::Beside(std::string_view prefix, const std::string&
   return name;
 }
 
-SnowflakeName SnowflakeNames::Shadow(const std::string& pipeline, const TableSchema& table) const {
-  return Beside("_ETL_SHADOW_", pipeline, table);
+SnowflakeName SnowflakeNames::Shadow(const std::string& pipeline, const TableSchema& table,
+                                     uint32_t generation) const {
+  SnowflakeName name = Beside("_ETL_SHADOW_", pipeline, table);
+  name.name += fmt::format("_{}_{}", generation, table.version);
+  return name;
 }
 
 SnowflakeName SnowflakeNames::Retired(const std::string& pipeline, const TableSchema& table) const {

@@ -64,8 +64,10 @@ class SnowflakeNames {
   /// The default pipe of the landing table, in the landing schema.
   SnowflakeName Pipe(const TableSchema& table) const;
   SnowflakeName Task(const TableSchema& table) const;
-  /// Stands beside the target while a copy takes its place; Retired is the target it replaces.
-  SnowflakeName Shadow(const std::string& pipeline, const TableSchema& table) const;
+  /// Stands beside the target while a copy takes its place; one name for each generation and schema
+  /// version, so that one that was abandoned is never taken for it. Retired is the replaced target.
+  SnowflakeName Shadow(const std::string& pipeline, const TableSchema& table,
+                       uint32_t generation) const;
   SnowflakeName Retired(const std::string& pipeline, const TableSchema& table) const;
 
   SnowflakeName Progress() const;   ///< _ETL_PROGRESS

@@ -178,7 +178,7 @@ TEST(SnowflakeFold, IntoTheTargetIsLiveAtOnceAndIntoTheShadowNeedsTheSwap) {
   const SnowflakeTable table{names, "shop", Orders()};
   const Fold fold{.from = Lsn{0x100}, .high = Lsn{0x200}, .done = {1}};
   EXPECT_THAT(FoldSql(table, fold, names.Target(*table.schema))[7], HasSubstr("'live'"));
-  EXPECT_THAT(FoldSql(table, fold, names.Shadow("shop", *table.schema))[7], HasSubstr("'swap'"));
+  EXPECT_THAT(FoldSql(table, fold, names.Shadow("shop", *table.schema, 1))[7], HasSubstr("'swap'"));
 }
 
 TEST(SnowflakeFold, EveryStateOfTheSwapTellsTheNextStep) {

@@ -79,9 +79,10 @@ std::string WindowSql::TargetKey(const std::string& target, const std::string& r
   return text;
 }
 
-std::string WindowSql::PartitionKey() const {
+std::string WindowSql::PartitionKey(const std::string& alias) const {
   std::string text;
-  for (const int i : table_.schema->key) Append(&text, Comparable(i, "C" + std::to_string(i)));
+  for (const int i : table_.schema->key)
+    Append(&text, Comparable(i, fmt::format("{}C{}", alias, i)));
   return text;
 }
 
@@ -123,42 +124,44 @@ std::string WindowSql::Lines() const {
       "WHERE p.SEG IS NULL UNION ALL SELECT m.SEG, L.ROOT FROM L JOIN M AS m ON m.PARENT = L.SEG), "
       "X AS (SELECT B.*, COALESCE(L.ROOT, B.SEG) AS LINE, L.ROOT IS NOT NULL AS ALIEN FROM B LEFT "
       "JOIN L ON L.SEG = B.SEG)",
-      PartitionKey(), kSoFar);
+      PartitionKey(""), kSoFar);
 }
 
 /// F from `rows`: the last row of each key. An unsent value is the last one sent in its line: with
-/// NULLs left out, unless a NULL was sent after it.
+/// NULLs left out, unless a NULL was sent after it. Columns are qualified: an alias has the same
+/// name.
 std::string WindowSql::LastStates(const std::string& rows, const std::string& line,
                                   bool moves) const {
   std::string list;
-  const std::string over = fmt::format(" OVER (PARTITION BY {} ORDER BY POS {})", line, kSoFar);
+  const std::string over = fmt::format(" OVER (PARTITION BY {} ORDER BY v.POS {})", line, kSoFar);
   for (int i = 0; i < columns(); ++i) {
     if (std::find(unsent_.begin(), unsent_.end(), i) == unsent_.end()) {
-      list += fmt::format(", C{}", i);
+      list += fmt::format(", v.C{}", i);
       continue;
     }
-    const std::string sent = fmt::format("OP <> 'D' AND NOT N{}", i);
-    const std::string sent_at = fmt::format("MAX(CASE WHEN {} THEN POS END){}", sent, over);
+    const std::string sent = fmt::format("v.OP <> 'D' AND NOT v.N{}", i);
+    const std::string sent_at = fmt::format("MAX(CASE WHEN {} THEN v.POS END){}", sent, over);
     list += fmt::format(
-        ", CASE WHEN MAX(CASE WHEN {0} AND C{1} IS NOT NULL THEN POS END){2} = {3} THEN "
-        "LAST_VALUE(CASE WHEN {0} THEN C{1} END) IGNORE NULLS{2} END AS C{1}, {3} IS NULL AS U{1}",
+        ", CASE WHEN MAX(CASE WHEN {0} AND v.C{1} IS NOT NULL THEN v.POS END){2} = {3} THEN "
+        "LAST_VALUE(CASE WHEN {0} THEN v.C{1} END) IGNORE NULLS{2} END AS C{1}, {3} IS NULL AS "
+        "U{1}",
         sent, i, over, sent_at);
   }
   if (moves) {
     for (const int i : table_.schema->key)
-      list += fmt::format(", FIRST_VALUE(C{0}){1} AS O{0}", i, over);
-    list += ", ALIEN";
+      list += fmt::format(", FIRST_VALUE(v.C{0}){1} AS O{0}", i, over);
+    list += ", v.ALIEN";
   }
   return fmt::format(
-      "F AS (SELECT POS, OP{} FROM {} QUALIFY ROW_NUMBER() OVER (PARTITION BY {} ORDER BY POS "
-      "DESC) = 1)",
-      list, rows, PartitionKey());
+      "F AS (SELECT v.POS, v.OP{} FROM {} AS v QUALIFY ROW_NUMBER() OVER (PARTITION BY {} ORDER BY "
+      "v.POS DESC) = 1)",
+      list, rows, PartitionKey("v."));
 }
 
 std::string WindowSql::FinalStates(bool moves) const {
   if (moves && !unsent_.empty())
-    return "WITH RECURSIVE " + Changes() + ", " + Lines() + ", " + LastStates("X", "LINE", true);
-  return "WITH " + Changes() + ", " + LastStates("W", PartitionKey(), false);
+    return "WITH RECURSIVE " + Changes() + ", " + Lines() + ", " + LastStates("X", "v.LINE", true);
+  return "WITH " + Changes() + ", " + LastStates("W", PartitionKey("v."), false);
 }
 
 }  // namespace etl

@@ -57,7 +57,7 @@ class WindowSql {
   const std::string& landing() const { return landing_; }
 
  private:
-  std::string PartitionKey() const;
+  std::string PartitionKey(const std::string& alias) const;
   std::string Lines() const;
   std::string LastStates(const std::string& rows, const std::string& line, bool moves) const;
 
