@@ -164,6 +164,8 @@ class Bag:
                 self.landed.append(Landed("D", position(self.lsn, 2 * i), row))
             else:
                 row = tuple(value(self.rng, kind) for kind in self.shape.kinds)
+                if self.rows and self.rng.random() < 0.6:
+                    row = self.rng.choice(self.rows)
                 self.rows.append(row)
                 self.landed.append(Landed("I", position(self.lsn, 2 * i), row))
         self.lsn += 8
