@@ -69,7 +69,8 @@ class ApiSession {
   using Done = std::function<void(ApiResult result, Instant now)>;
   using CallId = uint64_t;
 
-  /// `http`, `tokens` and `clock` outlive it.
+  /// `http`, `tokens` and `clock` outlive it. `seed` makes the request ids, which the service
+  /// remembers: 64 random bits, anew for each process.
   ApiSession(ApiSessionOptions options, HttpClient& http, TokenSource& tokens, const Clock& clock,
              uint64_t seed);
   ~ApiSession();

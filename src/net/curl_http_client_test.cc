@@ -4,7 +4,6 @@
 #include <thread>
 
 #include <poll.h>
-#include <signal.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -22,7 +21,6 @@ using ::testing::Not;
 
 class CurlTest : public ::testing::Test {
  protected:
-  void SetUp() override { signal(SIGPIPE, SIG_IGN); }
   CurlOptions Trusting(const TestServer& server) {
     WriteText(folder_ / "ca.pem", server.ca_pem());
     return {.ca_file = folder_ / "ca.pem"};

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -89,6 +90,8 @@ bool ReadRequest(const Pipe& pipe, std::string& buffer, ServedRequest& request) 
 
 TestServer::TestServer(Options options, Handler handler)
     : options_(std::move(options)), handler_(std::move(handler)) {
+  // A client that has gone away is told by the write, not by a signal.
+  signal(SIGPIPE, SIG_IGN);
   if (options_.tls) MakeCertificate();
   listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address = {};
