@@ -54,21 +54,31 @@ TEST(CommandLine, PositionalsReachTheirFields) {
   EXPECT_EQ(pipeline.pipeline, "shop");
   EXPECT_EQ(pipeline.table, "public.x");
   EXPECT_TRUE(pipeline.yes);
+  const CommandLine key =
+      Parse({"key", "generate", "sf", "--bits", "4096", "--user", "U", "--out", "x.p8"}).line;
+  EXPECT_EQ(key.action, "generate");
+  EXPECT_EQ(key.destination, "sf");
+  EXPECT_EQ(key.bits, 4096);
+  EXPECT_EQ(key.out, "x.p8");
   const CommandLine query = Parse({"query", "shop", "SELECT 1"}).line;
   EXPECT_EQ(query.sql, "SELECT 1");
 }
 
 TEST(CommandLine, WrongUseIsExitTwoWithTheNextCommand) {
-  for (const auto& words : std::vector<std::vector<const char*>>{{},
-                                                                 {"syncc"},
-                                                                 {"top"},
-                                                                 {"status", "--jsn"},
-                                                                 {"tap"},
-                                                                 {"query", "p"},
-                                                                 {"pipeline", "stop", "p"},
-                                                                 {"--log-level", "loud", "status"},
-                                                                 {"completion", "tcsh"},
-                                                                 {"run", "p"}}) {
+  for (const auto& words :
+       std::vector<std::vector<const char*>>{{},
+                                             {"syncc"},
+                                             {"top"},
+                                             {"status", "--jsn"},
+                                             {"tap"},
+                                             {"query", "p"},
+                                             {"pipeline", "stop", "p"},
+                                             {"key"},
+                                             {"key", "make"},
+                                             {"key", "generate", "--bits", "1024"},
+                                             {"--log-level", "loud", "status"},
+                                             {"completion", "tcsh"},
+                                             {"run", "p"}}) {
     const ParsedCommandLine parsed = Parse(words);
     EXPECT_TRUE(parsed.finished);
     EXPECT_EQ(parsed.exit_code, 2) << (words.empty() ? "" : words[0]);

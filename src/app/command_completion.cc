@@ -29,6 +29,8 @@ _etl_stream() {
     completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$current")); return ;;
     help) COMPREPLY=($(compgen -W "$commands" -- "$current")); return ;;
     pipeline) COMPREPLY=($(compgen -W "start pause resync drop" -- "$current")); return ;;
+    key) COMPREPLY=($(compgen -W "generate rotate" -- "$current")); return ;;
+    --out) COMPREPLY=($(compgen -f -- "$current")); return ;;
   esac
   if [[ $current == -* ]]; then
     COMPREPLY=($(compgen -W "@OPTIONS@" -- "$current"))
@@ -57,6 +59,8 @@ _etl_stream() {
     completion) compadd bash zsh fish; return ;;
     help) compadd -- $commands; return ;;
     pipeline) compadd start pause resync drop; return ;;
+    key) compadd generate rotate; return ;;
+    --out) _files; return ;;
   esac
   if [[ ${words[CURRENT]} == -* ]]; then
     compadd -- @OPTIONS@
@@ -74,6 +78,7 @@ complete -c etl-stream -f
 complete -c etl-stream -n __fish_use_subcommand -a "@COMMANDS@"
 complete -c etl-stream -n "__fish_seen_subcommand_from check sync status tap verify query pipeline" -a "(etl-stream completion names 2>/dev/null)"
 complete -c etl-stream -n "__fish_seen_subcommand_from pipeline" -a "start pause resync drop"
+complete -c etl-stream -n "__fish_seen_subcommand_from key" -a "generate rotate"
 complete -c etl-stream -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
 complete -c etl-stream -n "__fish_seen_subcommand_from help" -a "@COMMANDS@"
 complete -c etl-stream -l config -r -F
@@ -86,7 +91,7 @@ complete -c etl-stream -l help
 
 constexpr std::string_view kOptions =
     "--config --log-level --log-format --allow-plaintext-secrets --json --table --yes --fix-sql "
-    "--from --to --help";
+    "--from --to --out --user --bits --role --help";
 
 std::string Filled(std::string_view script) {
   std::string out;

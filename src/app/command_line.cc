@@ -102,6 +102,31 @@ void Declare(CLI::App& app, CommandLine& line) {
       ->option_text("SCHEMA.TABLE");
   pipeline->add_flag("--yes", line.yes, "do not ask");
   json(pipeline);
+  CLI::App* key = command("key", "make a Snowflake key pair, or change to a new one");
+  key->add_option("ACTION", line.action,
+                  "generate: write a key and print the SQL that registers it; rotate: change to a "
+                  "new one without a pause")
+      ->required()
+      ->option_text(" ")
+      ->check(CLI::IsMember({"generate", "rotate"}));
+  key->add_option("DESTINATION", line.destination,
+                  "a destination of the configuration (default: the only one)")
+      ->option_text(" ");
+  key->add_option("--out", line.out, "generate: this file, without a configuration")
+      ->option_text("FILE");
+  key->add_option("--user", line.user, "generate: whose key it is (for the SQL)")
+      ->option_text("USER");
+  key->add_option("--passphrase-env", line.passphrase_env,
+                  "generate with --out: encrypt with what this variable holds")
+      ->option_text("NAME");
+  key->add_option("--bits", line.bits, "generate: 2048, 3072 or 4096")
+      ->option_text("N")
+      ->check(CLI::IsMember({2048, 3072, 4096}));
+  key->add_option("--role", line.role, "rotate: a role that may alter the user")
+      ->option_text("ROLE");
+  key->add_flag("--replace-other", line.replace_other,
+                "rotate: even if another key is in the user's second slot");
+  key->add_flag("--yes", line.yes, "rotate: do not ask");
   CLI::App* version = command("version", "the version of this program");
   json(version);
   command("help", "explain a command or an error code")
@@ -134,7 +159,7 @@ std::string FirstWord(int argc, const char* const* argv) {
 }
 
 std::string UnknownCommand(const std::string& word) {
-  if (word == "top" || word == "key")
+  if (word == "top")
     return UsageError(fmt::format("this version does not have the command {} yet", word),
                       "etl-stream help");
   const std::optional<std::string> nearest = NearestName(word, CommandNames());
@@ -146,9 +171,9 @@ std::string UnknownCommand(const std::string& word) {
 }  // namespace
 
 const std::vector<std::string>& CommandNames() {
-  static const std::vector<std::string> names = {"init",     "check",   "run",    "sync",
-                                                 "status",   "tap",     "verify", "query",
-                                                 "pipeline", "version", "help",   "completion"};
+  static const std::vector<std::string> names = {
+      "init",  "check",    "run", "sync",    "status", "tap",       "verify",
+      "query", "pipeline", "key", "version", "help",   "completion"};
   return names;
 }
 

@@ -18,13 +18,20 @@ struct CommandLine {
   std::string command;                 ///< empty: none was given
   std::vector<std::string> pipelines;  ///< check, sync, status
   std::string pipeline;                ///< tap, verify, query, pipeline
-  std::string action;                  ///< pipeline: start, pause, resync, drop
+  std::string action;                  ///< pipeline: start, pause, resync, drop; key
   std::string table;                   ///< verify, pipeline
   std::string sql;                     ///< query
   std::string topic;                   ///< help
   std::string shell;                   ///< completion
   std::string from;                    ///< init
   std::string to;                      ///< init
+  std::string destination;             ///< key
+  std::string out;                     ///< key generate
+  std::string user;                    ///< key generate
+  std::string passphrase_env;          ///< key generate
+  std::string role;                    ///< key rotate
+  int bits = 2048;                     ///< key generate
+  bool replace_other = false;          ///< key rotate
   bool json = false;
   bool yes = false;
   bool fix_sql = false;

@@ -63,6 +63,10 @@ Result<int> QueryCommand(Session& session) {
   const Config& config = session.config();
   const DestinationConfig& destination =
       config.destinations.at(config.pipelines.at(session.line().pipeline).destination);
+  if (destination.snowflake.has_value()) {
+    return MakeError(ErrorKind::kUsage, "ETL-D125", "query reads a copy in DuckDB",
+                     "ask Snowflake with one of its own clients");
+  }
   const Instant patience = SystemClock().Now() + kWaitForRelease;
   std::vector<DuckDbQueryColumn> columns;
   std::vector<std::vector<std::optional<std::string>>> rows;

@@ -11,6 +11,7 @@ Result<int> CheckCommand(Session& session);
 Result<int> CompletionCommand(Session& session);
 Result<int> HelpCommand(Session& session);
 Result<int> InitCommand(Session& session);
+Result<int> KeyCommand(Session& session);
 Result<int> PipelineCommand(Session& session);
 Result<int> QueryCommand(Session& session);
 Result<int> RunCommand(Session& session);

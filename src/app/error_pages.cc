@@ -37,6 +37,10 @@ constexpr ErrorPage kPages[] = {
     {"ETL-C022", "a secret's file cannot be used",
      "It must be a regular file, not a link, readable by the user of etl-stream alone: chmod 600 "
      "FILE."},
+    {"ETL-C024", "a private key cannot be used",
+     "It must be an RSA key of at least 2048 bits in PEM form: PKCS#8, encrypted (then "
+     "private_key_passphrase opens it) or not, or\n"
+     "PKCS#1. `etl-stream key generate` makes one."},
     {"ETL-C030", "a pipeline names a source or destination that is not defined",
      "Correct the name, or define it under sources or destinations."},
     {"ETL-C040", "this version does not carry this out yet",
@@ -60,7 +64,11 @@ constexpr ErrorPage kPages[] = {
     {"ETL-U003", "a question could not be asked",
      "The command takes something away and asks before it does. Off a terminal it needs --yes."},
     {"ETL-U004", "the file exists already",
-     "`init` never writes over a file. Remove it, or name another one with --config."},
+     "`init` and `key generate` never write over a file. Remove it, or name another one."},
+    {"ETL-U005", "the user's other slot for a key is taken",
+     "A Snowflake user has two slots for public keys; `key rotate` needs one of them. An earlier "
+     "rotation may have left its old key\n"
+     "there. If nobody uses that key: UNSET it as the message says, or add --replace-other."},
     // Source.
     {"ETL-S017", "row-level security would hide rows from the copy",
      "The table is set aside. Let the role bypass it (ALTER ROLE … BYPASSRLS) or own the table, "
@@ -168,6 +176,43 @@ constexpr ErrorPage kPages[] = {
     // Destination.
     {"ETL-D101", "the destination cannot be reached",
      "Look at its path or address. `run` goes on trying."},
+    {"ETL-D102", "the destination could not prove who it is",
+     "Its TLS certificate was not accepted: look at the address, at the clock, and at the "
+     "authorities that this machine trusts\n"
+     "(SSL_CERT_FILE names others). Nothing was sent."},
+    {"ETL-D103", "the destination refused the key",
+     "Snowflake does not accept tokens signed with it. DESC USER must show its fingerprint as "
+     "RSA_PUBLIC_KEY_FP or\n"
+     "RSA_PUBLIC_KEY_2_FP; account and user must be right too. `etl-stream key generate` prints "
+     "how "
+     "a key is registered."},
+    {"ETL-D104", "the destination does not allow it",
+     "The role lacks a right. `etl-stream check --fix-sql` prints the SQL that grants it."},
+    {"ETL-D105", "Snowflake refused a statement", "Snowflake's own words are in the message."},
+    {"ETL-D106", "an object is missing at Snowflake",
+     "It does not exist, or the role may not see it: Snowflake does not tell the two apart. "
+     "Snowflake's own words are in the message."},
+    {"ETL-D107", "somebody else writes to the same channel",
+     "A pipeline has one runner. Another process, perhaps on another machine, opened the channel; "
+     "nothing was lost. End it."},
+    {"ETL-D108", "a channel cannot be continued at the moment",
+     "It was dropped, made anew, or its earlier rows are not committed yet. Work is begun again "
+     "from what is committed; nothing\n"
+     "is lost or repeated."},
+    {"ETL-D109", "a request is too large for the destination",
+     "One row, compressed, must fit into 4 MB. See on_unrepresentable."},
+    {"ETL-D110", "the destination asks for a pause",
+     "Too many requests. It is tried again after the pause that was asked for; nothing is lost."},
+    {"ETL-D111", "no answer from the destination",
+     "It is not known whether the last request was carried out. That is looked up when work goes "
+     "on; nothing is lost or repeated."},
+    {"ETL-D112", "the destination did not take all rows",
+     "Snowflake rejected a row, or counts fewer than were sent. Nothing from there on was "
+     "confirmed "
+     "to the source. The message has\n"
+     "Snowflake's own words; ERROR_TABLE(<landing table>) shows the rows."},
+    {"ETL-D113", "an answer of the destination cannot be understood",
+     "Snowflake's own words are in the message. If it stays, please report it with the log."},
     {"ETL-D120", "the destination's table does not fit",
      "A table of that name was not made by etl-stream, or cannot be changed as the source was. "
      "Rename or drop it, then pipeline resync --table."},

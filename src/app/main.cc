@@ -1,5 +1,6 @@
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 
 #include "app/command_line.h"
@@ -7,6 +8,7 @@
 #include "app/error_printer.h"
 #include "app/exit_code.h"
 #include "app/session.h"
+#include "net/process_secrets.h"
 
 namespace etl {
 namespace {
@@ -15,10 +17,13 @@ using CommandFunction = Result<int> (*)(Session&);
 
 CommandFunction FindCommand(const std::string& name) {
   constexpr std::pair<std::string_view, CommandFunction> kCommands[] = {
-      {"check", CheckCommand}, {"completion", CompletionCommand}, {"help", HelpCommand},
-      {"init", InitCommand},   {"pipeline", PipelineCommand},     {"query", QueryCommand},
-      {"run", RunCommand},     {"status", StatusCommand},         {"sync", SyncCommand},
-      {"tap", TapCommand},     {"verify", VerifyCommand},         {"version", VersionCommand},
+      {"check", CheckCommand},     {"completion", CompletionCommand},
+      {"help", HelpCommand},       {"init", InitCommand},
+      {"key", KeyCommand},         {"pipeline", PipelineCommand},
+      {"query", QueryCommand},     {"run", RunCommand},
+      {"status", StatusCommand},   {"sync", SyncCommand},
+      {"tap", TapCommand},         {"verify", VerifyCommand},
+      {"version", VersionCommand},
   };
   for (const auto& [command, function] : kCommands) {
     if (command == name) return function;
@@ -37,6 +42,8 @@ int Main(int argc, char** argv) {
     return parsed.exit_code;
   }
   ConfigureLog(parsed.line.log_level, parsed.line.log_format);
+  // Before the first secret is read, and before other threads are made. Developers may look inside.
+  ProtectProcessSecrets({.dumpable = std::getenv("ETL_STREAM_DUMPABLE") != nullptr});
   const CommandFunction command = FindCommand(parsed.line.command);
   Session session(std::move(parsed.line));
   const Result<int> outcome = command(session);

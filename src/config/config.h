@@ -31,11 +31,43 @@ struct SourceConfig {
   friend bool operator==(const SourceConfig&, const SourceConfig&) = default;
 };
 
-/// type: duckdb
+/// When requests to a service that fails are held back.
+struct BreakerConfig {
+  int failures = 5;
+  Duration within = std::chrono::seconds(60);
+  Duration open = std::chrono::seconds(30);
+  int successes = 2;
+  friend bool operator==(const BreakerConfig&, const BreakerConfig&) = default;
+};
+
+enum class MergeBy : uint8_t { kEngine, kTask };
+enum class IdentifierCase : uint8_t { kUpper, kPreserve };
+
+/// type: snowflake
+struct SnowflakeConfig {
+  std::string account;
+  std::string url;  ///< empty: made from the account
+  std::string user;
+  std::string role;
+  std::string warehouse;
+  std::string database;
+  std::string schema;  ///< may hold {schema}, the source's
+  std::string landing_schema;
+  SecretRef private_key;
+  SecretRef private_key_passphrase;
+  MergeBy merge_by = MergeBy::kEngine;
+  Duration merge_every = std::chrono::seconds(60);
+  BreakerConfig breaker;
+  IdentifierCase identifiers = IdentifierCase::kUpper;
+  friend bool operator==(const SnowflakeConfig&, const SnowflakeConfig&) = default;
+};
+
+/// type: duckdb, or what `snowflake` holds
 struct DestinationConfig {
   std::string name;
   std::string path;  ///< absolute, or relative to the working directory
   std::optional<Duration> release = std::chrono::seconds(1);  ///< none: off
+  std::optional<SnowflakeConfig> snowflake;  ///< type: snowflake; the two above mean nothing then
   friend bool operator==(const DestinationConfig&, const DestinationConfig&) = default;
 };
 

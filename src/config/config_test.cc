@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -284,7 +285,6 @@ TEST(Config, WhatThisVersionDoesNotCarryOutIsRefusedWithThatReason) {
       "server: {token: {env: T}}\n",
       "alerts: {lag: 10m}\n",
       "catalog: postgres://db/catalog\n",
-      "destinations: {sf: {type: snowflake, account: X}}\n",
       "destinations: {hook: {type: http, url: https://x}}\n",
   };
   for (const std::string& text : texts) {
@@ -292,6 +292,60 @@ TEST(Config, WhatThisVersionDoesNotCarryOutIsRefusedWithThatReason) {
     EXPECT_EQ(OnlyCode(loaded), "ETL-C040") << text;
     EXPECT_THAT(loaded.Describe(), HasSubstr("does not carry out"));
   }
+}
+
+std::string Snowflake(const std::string& more, const std::string& without = {}) {
+  std::string text = "destinations:\n  sf:\n    type: snowflake\n";
+  for (const char* line : {"account: MYORG-MYACCOUNT", "user: ETL_USER", "role: ETL_ROLE",
+                           "warehouse: ETL_WH", "database: ANALYTICS", "schema: SHOP",
+                           "landing_schema: ETL_SCHEMA", "private_key: {file: keys/etl.p8}"}) {
+    if (without.empty() || !std::string_view(line).starts_with(without + ":"))
+      text += fmt::format("    {}\n", line);
+  }
+  return text + (more.empty() ? "" : "    " + more + "\n");
+}
+
+TEST(Config, SnowflakeHasItsDefaults) {
+  const LoadedConfig loaded = Load(Snowflake(""));
+  ASSERT_NE(loaded.config, nullptr) << loaded.Describe();
+  const SnowflakeConfig& sf = *loaded.config->destinations.at("sf").snowflake;
+  EXPECT_EQ(sf.account, "MYORG-MYACCOUNT");
+  EXPECT_EQ(sf.landing_schema, "ETL_SCHEMA");
+  EXPECT_THAT(sf.private_key.Describe(), HasSubstr("keys/etl.p8}"));
+  EXPECT_TRUE(sf.private_key_passphrase.empty());
+  EXPECT_EQ(sf.merge_by, MergeBy::kEngine);
+  EXPECT_EQ(sf.merge_every, std::chrono::seconds(60));
+  EXPECT_EQ(sf.breaker, BreakerConfig());
+  EXPECT_EQ(sf.identifiers, IdentifierCase::kUpper);
+}
+
+TEST(Config, SnowflakeTakesEveryKey) {
+  const LoadedConfig loaded =
+      Load(Snowflake("url: http://127.0.0.1:8085\n    private_key_passphrase: {env: P}\n"
+                     "    merge: {by: task, every: 5m}\n    identifiers: preserve\n"
+                     "    breaker: {failures: 3, within: 10s, open: 1s, successes: 1}"));
+  ASSERT_NE(loaded.config, nullptr) << loaded.Describe();
+  const SnowflakeConfig& sf = *loaded.config->destinations.at("sf").snowflake;
+  EXPECT_EQ(sf.url, "http://127.0.0.1:8085");
+  EXPECT_EQ(sf.private_key_passphrase.Describe(), "{env: P}");
+  EXPECT_EQ(sf.merge_by, MergeBy::kTask);
+  EXPECT_EQ(sf.merge_every, std::chrono::minutes(5));
+  EXPECT_EQ(sf.breaker.failures, 3);
+  EXPECT_EQ(sf.breaker.open, std::chrono::seconds(1));
+  EXPECT_EQ(sf.identifiers, IdentifierCase::kPreserve);
+}
+
+TEST(Config, SnowflakeMistakesAreToldApart) {
+  for (const char* key : {"account", "user", "role", "warehouse", "database", "schema",
+                          "landing_schema", "private_key"}) {
+    EXPECT_EQ(OnlyCode(Load(Snowflake("", key))), "ETL-C014") << key;
+  }
+  EXPECT_EQ(OnlyCode(Load(Snowflake("url: http://example.com"))), "ETL-C013");
+  EXPECT_EQ(OnlyCode(Load(Snowflake("schema: \"a{b}\"", "schema"))), "ETL-C013");
+  EXPECT_EQ(OnlyCode(Load(Snowflake("account: a/b", "account"))), "ETL-C013");
+  EXPECT_EQ(OnlyCode(Load(Snowflake("merge: {by: nobody}"))), "ETL-C013");
+  EXPECT_EQ(OnlyCode(Load(Snowflake("path: x"))), "ETL-C011");
+  EXPECT_EQ(OnlyCode(Load(Snowflake("private_key: clear", "private_key"))), "ETL-C021");
 }
 
 TEST(Config, ListenOffIsAlwaysValid) { EXPECT_NE(Load("server: {listen: off}\n").config, nullptr); }

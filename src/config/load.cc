@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "config/conninfo.h"
+#include "config/load_snowflake.h"
 #include "config/map_reader.h"
 #include "config/nearest.h"
 #include "config/yaml_tree.h"
@@ -193,14 +194,19 @@ class Loader {
     const std::string where = "destinations." + name;
     MapReader reader(entry.value, where, context_);
     const YamlNode::Entry* type = reader.Require("type");
-    if (type != nullptr && (type->value.text == "snowflake" || type->value.text == "http")) {
+    if (type != nullptr && type->value.text == "http") {
       context_.problems.Add("ETL-C040", type->value.span,
-                            NotCarriedOut(fmt::format("destinations of type {}", type->value.text)),
-                            "use type: duckdb");
+                            NotCarriedOut("destinations of type http"), "use type: duckdb");
       return;
     }
     int chosen = 0;
     reader.Choice<int>("type", {{"duckdb", 0}, {"snowflake", 1}, {"http", 2}}, &chosen);
+    if (chosen == 1) {
+      LoadSnowflake(reader, context_, &destination.snowflake.emplace());
+      reader.Finish();
+      config_.destinations.emplace(name, std::move(destination));
+      return;
+    }
     reader.Require("path");
     std::string path;
     if (reader.Text("path", &path)) destination.path = ResolvePath(context_, path);

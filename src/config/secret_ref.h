@@ -23,6 +23,8 @@ class SecretRef {
 
   Kind kind() const { return kind_; }
   bool empty() const { return kind_ == Kind::kNone; }
+  /// The variable or path; empty for the others.
+  const std::string& name() const { return name_; }
   /// What may be shown: `{env: NAME}`, `{file: PATH}`, `***`, or nothing.
   std::string Describe() const;
 

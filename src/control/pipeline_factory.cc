@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "destination/duckdb/duckdb_destination.h"
 
 namespace etl {
@@ -31,6 +33,7 @@ ProcessResources::ProcessResources(const Config& config)
       limits_(config.limits) {
   int64_t files = 0;
   for (const auto& [name, destination] : config.destinations) {
+    if (destination.snowflake.has_value()) continue;
     for (const auto& [pipeline, definition] : config.pipelines) {
       if (definition.destination == name) {
         ++files;
@@ -63,6 +66,13 @@ Result<PipelineSpec> MakePipelineSpec(const Config& config, const std::string& n
                                       ProcessResources* resources) {
   const PipelineConfig& pipeline = config.pipelines.at(name);
   const DestinationConfig& destination = config.destinations.at(pipeline.destination);
+  if (destination.snowflake.has_value()) {
+    return MakeError(ErrorKind::kConfig, "ETL-C040",
+                     fmt::format("pipeline {}: this version does not carry out pipelines into "
+                                 "Snowflake yet",
+                                 name),
+                     "use a destination of type: duckdb");
+  }
   PipelineSpec spec;
   spec.name = name;
   ETL_ASSIGN_OR_RETURN(spec.source, MakeSourceOptions(config, pipeline));

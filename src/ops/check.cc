@@ -167,6 +167,13 @@ CheckPart CheckDestination(const Config& config, const PipelineConfig& pipeline,
                  .pipeline = pipeline.name,
                  .description = "DuckDB file " + destination.path,
                  .findings = {}};
+  if (destination.snowflake.has_value()) {
+    part.description = "Snowflake " + destination.snowflake->account;
+    part.findings.push_back({SeverityOf(ProbeFinding::Severity::kFail), "D01",
+                             "this version does not carry out pipelines into Snowflake yet", "",
+                             "use a destination of type: duckdb", ""});
+    return part;
+  }
   DuckDbProbe probe;
   probe.file.path = destination.path;
   probe.file.release = destination.release;

@@ -1,0 +1,148 @@
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "net/private_key.h"
+
+namespace etl {
+namespace {
+
+constexpr size_t kKeyFileBytesMax = 64 * 1024;
+
+Status FileError(const std::string& path, std::string why, std::string remedy) {
+  return MakeError(ErrorKind::kConfig,
+                   ErrorParts{.code = "ETL-C022",
+                              .what = fmt::format("the secret file {} cannot be used", path),
+                              .why = std::move(why),
+                              .safe = {},
+                              .remedy = std::move(remedy)});
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+  int Release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+// In the secure heap, wiped when it ends.
+class SecureBuffer {
+ public:
+  explicit SecureBuffer(size_t size)
+      : data_(static_cast<char*>(OPENSSL_secure_malloc(size))), size_(size) {}
+  ~SecureBuffer() { OPENSSL_secure_clear_free(data_, size_); }
+  SecureBuffer(const SecureBuffer&) = delete;
+  SecureBuffer& operator=(const SecureBuffer&) = delete;
+  char* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  char* const data_;
+  const size_t size_;
+};
+
+Status CheckFile(const std::string& path, const struct stat& facts) {
+  if (!S_ISREG(facts.st_mode))
+    return FileError(path, "it is not a regular file", "name a file that holds the key");
+  if (facts.st_uid != geteuid() && facts.st_uid != 0) {
+    return FileError(path, "it belongs to another user",
+                     fmt::format("chown it to the user that runs etl-stream: {}", path));
+  }
+  if ((facts.st_mode & 077) != 0) {
+    return FileError(path, fmt::format("others may read it (mode {:04o})", facts.st_mode & 07777U),
+                     fmt::format("chmod 600 {}", path));
+  }
+  if (facts.st_size > static_cast<off_t>(kKeyFileBytesMax)) {
+    return FileError(path, fmt::format("it is larger than {} bytes", kKeyFileBytesMax),
+                     "name a file that holds the key");
+  }
+  return Status::OK();
+}
+
+Status NotWritten(const std::string& path, int reason) {
+  return MakeError(ErrorKind::kUsage, "ETL-U004",
+                   fmt::format("{} cannot be written: {}", path, std::strerror(reason)));
+}
+
+bool WriteAll(int fd, const char* data, size_t size) {
+  while (size > 0) {
+    const ssize_t wrote = write(fd, data, size);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) return false;
+    data += wrote;
+    size -= static_cast<size_t>(wrote);
+  }
+  return fsync(fd) == 0;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PrivateKey>> PrivateKey::ReadFile(const std::string& path,
+                                                         const Secret& passphrase) {
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  if (file.get() < 0) {
+    if (errno == ELOOP) return FileError(path, "it is a symbolic link", "name the file itself");
+    return FileError(path, std::strerror(errno), fmt::format("ls -l {}", path));
+  }
+  struct stat facts = {};
+  if (fstat(file.get(), &facts) != 0)
+    return FileError(path, std::strerror(errno), fmt::format("ls -l {}", path));
+  ETL_RETURN_IF_ERROR(CheckFile(path, facts));
+  const SecureBuffer text(kKeyFileBytesMax);
+  if (text.data() == nullptr) return FileError(path, "no memory is left for it", {});
+  size_t size = 0;
+  while (size < text.size()) {
+    const ssize_t got = read(file.get(), text.data() + size, text.size() - size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return FileError(path, std::strerror(errno), fmt::format("ls -l {}", path));
+    if (got == 0) break;
+    size += static_cast<size_t>(got);
+  }
+  return FromPem({text.data(), size}, passphrase, path);
+}
+
+Status PrivateKey::WriteFile(const std::string& path, const Secret& passphrase) const {
+  Descriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (file.get() < 0 && errno == EEXIST) {
+    return MakeError(ErrorKind::kUsage, "ETL-U004", fmt::format("{} exists already", path),
+                     "remove it, or name another file");
+  }
+  if (file.get() < 0) return NotWritten(path, errno);
+  std::string_view secret = passphrase.Reveal();
+  // The PEM text is made in the secure heap and wiped with the BIO.
+  BIO* bio = BIO_new(BIO_s_secmem());
+  const bool made =
+      bio != nullptr && PEM_write_bio_PKCS8PrivateKey(
+                            bio, key_, secret.empty() ? nullptr : EVP_aes_256_cbc(), secret.data(),
+                            static_cast<int>(secret.size()), nullptr, nullptr) == 1;
+  char* pem = nullptr;
+  const long size = made ? BIO_get_mem_data(bio, &pem) : 0;
+  const bool written = size > 0 && WriteAll(file.get(), pem, static_cast<size_t>(size));
+  const int reason = made ? errno : EIO;
+  if (pem != nullptr) OPENSSL_cleanse(pem, static_cast<size_t>(size));
+  BIO_free_all(bio);
+  ERR_clear_error();
+  if (written && close(file.Release()) == 0) return Status::OK();
+  unlink(path.c_str());
+  return NotWritten(path, reason);
+}
+
+}  // namespace etl
