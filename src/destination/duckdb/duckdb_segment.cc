@@ -87,7 +87,9 @@ Result<std::optional<DuckDbDestination::Diverged>> DuckDbDestination::ApplyParts
     } else if (const auto* plan = std::get_if<CopyPlan>(&part)) {
       ETL_RETURN_IF_ERROR(ApplyPlan(*plan));
     } else if (const auto* stop = std::get_if<TableStop>(&part)) {
-      ETL_RETURN_IF_ERROR(ApplyStop(*stop, progress));
+      // Not told back: by then the reader may have begun the table's next copy.
+      Progress asked_for;
+      ETL_RETURN_IF_ERROR(ApplyStop(*stop, &asked_for));
     } else if (const auto* fingerprint = std::get_if<TableFingerprint>(&part)) {
       if (TableState* table = Find(fingerprint->table); table != nullptr) {
         Remember(fingerprint->table);
