@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "support/e2e_fixture.h"
+#include "support/slot_race.h"
 
 namespace etl {
 namespace {
@@ -180,6 +181,24 @@ TEST_F(BadInput, SlotRecreatedByHandStopsThePipelineUntilResync) {
   ASSERT_TRUE(Sql("SELECT pg_drop_replication_slot('" + slot_ + "')"));
   ASSERT_TRUE(Sql("SELECT pg_create_logical_replication_slot('" + slot_ + "', 'pgoutput')"));
   ExpectLostThenRepaired("ETL-S206");
+}
+
+TEST_F(BadInput, SlotThatCannotDecodeStopsThePipelineUntilResync) {
+  // Created by hand while the schema changed: the server can never decode what followed.
+  ASSERT_TRUE(
+      Sql("CREATE PUBLICATION etl_p FOR TABLE public.a, public.b WITH "
+          "(publish_via_partition_root = true)"));
+  const auto race = RunSlotRace(
+      {.conninfo = server_->ConnInfo(database_),
+       .schema_change = "TRUNCATE public.a",
+       .change = "INSERT INTO public.a VALUES (1, 'not decoded')",
+       .create = [&] {
+         EXPECT_TRUE(Sql("SELECT pg_create_logical_replication_slot('" + slot_ + "', 'pgoutput')"));
+       }});
+  ASSERT_TRUE(race.ok()) << ErrorLine(race);
+  config_.tables = "[\"public.a\", \"public.b\"]";
+  space_.Write(config_);
+  ExpectLostThenRepaired("ETL-S207");
 }
 
 TEST_F(BadInput, OldCopyOfTheFileStopsThePipelineUntilResync) {

@@ -56,6 +56,8 @@ struct TableModel {
   bool identity_full = false;
   bool identity_index = false;  ///< no primary key, a unique index instead
   bool partitioned = false;
+  bool renamed = false;
+  bool created_again = false;        ///< dropped, and another one created under its name
   std::vector<std::string> keys;     ///< names of the key columns
   std::vector<ColumnModel> columns;  ///< besides the key
   std::string Sql() const;           ///< schema and name, quoted

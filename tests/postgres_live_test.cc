@@ -3,6 +3,9 @@
 
 #include <arrow/api.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <csignal>
 
 #include "decode/pgoutput.h"
 #include "postgres/libpq_chunk_reader.h"
@@ -12,6 +15,7 @@
 #include "postgres/source_setup.h"
 #include "postgres/table_query.h"
 #include "support/pg_server.h"
+#include "support/slot_race.h"
 
 namespace etl {
 namespace {
@@ -121,8 +125,9 @@ Result<ReadBack> ReadAll(LibpqChunkReader& reader, const ReadSpec& spec) {
 }
 
 /// Messages of the stream up to and including the `commits`-th commit, as one string of their
-/// types.
-Result<std::string> ReadCommits(LibpqWalStream& stream, int commits) {
+/// types; the numbers of columns in its R messages go to `columns`.
+Result<std::string> ReadCommits(LibpqWalStream& stream, int commits,
+                                std::vector<size_t>* columns = nullptr) {
   std::string types;
   DecodedMessage message;
   for (const Instant deadline = Soon(); SystemClock().Now() < deadline;) {
@@ -139,6 +144,8 @@ Result<std::string> ReadCommits(LibpqWalStream& stream, int commits) {
     if (parsed.keepalive) continue;
     ETL_RETURN_IF_ERROR(DecodeMessage(parsed.payload, false, &message));
     types += static_cast<char>(message.type);
+    if (columns != nullptr && message.type == MessageType::kRelation)
+      columns->push_back(message.columns.size());
     if (message.type == MessageType::kCommit && --commits == 0) return types;
   }
   return MakeError(ErrorKind::kTransient, "ETL-TEST", "no more commits after " + types);
@@ -251,6 +258,68 @@ TEST_F(Postgres, SlotCreationNamesTheTransactionItWaitsForAndLeavesNothing) {
   EXPECT_EQ(
       Value("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'held_" + database_ + "'"),
       "0");
+}
+
+// PostgreSQL forgets schema changes that are committed while it waits for older transactions before
+// a slot can be created, and decodes what follows with the schema as it was.
+TEST_F(Postgres, ASlotThatOverlooksASchemaChangeIsCreatedAgain) {
+  Run("CREATE TABLE rewritten(id int PRIMARY KEY); CREATE TABLE wider(id int PRIMARY KEY);"
+      "CREATE PUBLICATION pub FOR TABLE rewritten, wider");
+  auto setup = Prepare();
+  const std::string name = "race_" + database_;
+  Result<SlotFacts> slot = SlotFacts{};
+  ASSERT_OK(RunSlotRace({.conninfo = server_->ConnInfo(database_),
+                         .schema_change = "TRUNCATE public.rewritten; ALTER TABLE public.wider ADD "
+                                          "v text",
+                         .change = "INSERT INTO public.rewritten VALUES (1)",
+                         .create = [&] { slot = setup->EnsureSlot(name, false, Soon()); }}));
+  ASSERT_OK(slot.status());
+  auto stream = LibpqWalStream::Make(
+      source_, {.slot = name, .publications = {"pub"}, .start = slot->confirmed_flush}, Soon());
+  ASSERT_OK(stream.status());
+  Run("BEGIN; INSERT INTO public.rewritten VALUES (2); INSERT INTO public.wider VALUES (2, 'v'); "
+      "COMMIT");
+  std::vector<size_t> columns;
+  const auto types = ReadCommits(**stream, 1, &columns);
+  ASSERT_OK(types.status());
+  EXPECT_EQ(*types, "BRIRIC");
+  EXPECT_EQ(columns, (std::vector<size_t>{1, 2})) << "the column added meanwhile is there";
+  EXPECT_EQ(Value("SELECT string_agg(slot_name, ',') FROM pg_replication_slots"), name);
+}
+
+TEST_F(Postgres, ASlotIsLeftByNobodyWhoDiedWhileItWasCreated) {
+  const std::string name = "dead_" + database_;
+  auto writer = Session();
+  ASSERT_OK(writer->Query("BEGIN; CREATE TABLE held(id int)", Soon()).status());
+  const pid_t child = fork();
+  if (child == 0) {
+    auto setup = SourceSetup::Connect(source_, Soon());
+    if (setup.ok()) (void)(*setup)->EnsureSlot(name, false, Soon());
+    _exit(0);
+  }
+  const std::string waiting =
+      "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname = '" +
+      database_ + "' AND wait_event_type = 'Lock'";
+  for (const Instant until = Soon(); Value(waiting) == "0" && SystemClock().Now() < until;) {
+    std::vector<pollfd> none;
+    WaitFor(none, SystemClock().Now() + std::chrono::milliseconds(20));
+  }
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  // Its session at the server goes on, and may not be disturbed.
+  auto setup = Prepare();
+  const Status busy = setup->EnsureSlot(name, false, Soon()).status();
+  EXPECT_EQ(CodeOf(busy), "ETL-S202") << ErrorLine(busy);
+  EXPECT_EQ(KindOf(busy), ErrorKind::kBusy);
+  ASSERT_OK(writer->Query("COMMIT", Soon()).status());
+  const std::string slots =
+      "SELECT count(*) FROM pg_replication_slots WHERE database = '" + database_ + "'";
+  for (const Instant until = Soon(); Value(slots) != "0" && SystemClock().Now() < until;) {
+    std::vector<pollfd> none;
+    WaitFor(none, SystemClock().Now() + std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(Value(slots), "0");
+  ASSERT_OK(setup->EnsureSlot(name, false, Soon()).status());
 }
 
 TEST_F(Postgres, ResumeIsRefusedWhereChangesWouldBeMissing) {

@@ -145,12 +145,26 @@ constexpr ErrorPage kPages[] = {
     {"ETL-S206", "the slot was moved by somebody else",
      "It stands beyond what the destination has, so changes in between cannot be had. etl-stream "
      "pipeline resync PIPELINE"},
+    {"ETL-S207", "the slot cannot decode a transaction",
+     "PostgreSQL forgets schema changes (also TRUNCATE and rewrites of a table) that are committed "
+     "while it creates a slot and waits\nfor transactions that are open. etl-stream looks for such "
+     "changes and creates its own slot again; a slot that was created\nby hand may have the fault, "
+     "and never loses it. The destination is complete up to its position. To go on, with a new "
+     "slot:\netl-stream pipeline resync PIPELINE"},
     {"ETL-S208", "a WAL segment is missing at the moment",
      "The server looks for it in its archive. It is tried again."},
+    {"ETL-S209", "the schema changed while the slot was created",
+     "PostgreSQL would decode later changes with the tables as they were (see ETL-S207), so the "
+     "slot was dropped. It is tried again;\nit succeeds once no CREATE, ALTER, DROP or TRUNCATE is "
+     "committed while older transactions are being waited for."},
     {"ETL-S210", "the source stands elsewhere than expected",
      "It is tried again; if it stays, etl-stream pipeline resync PIPELINE."},
     {"ETL-S220", "a transaction is larger than the spill limit",
-     "Raise limits.spill, or give limits.spill_dir more room."},
+     "What is open at the source is kept on disk past a share of limits.memory. Raise "
+     "limits.spill, or give limits.spill_dir more room, and start the program again."},
+    {"ETL-S221", "the server could not send a transaction that is still open",
+     "It happens when a part of it that changed a table's definition was rolled back. It is "
+     "received after its commit instead, without anybody's help."},
     // Destination.
     {"ETL-D101", "the destination cannot be reached",
      "Look at its path or address. `run` goes on trying."},

@@ -171,6 +171,7 @@ TEST_F(CatalogTest, DamagedFileIsSetAsideAndReplaced) {
   EXPECT_EQ(access((path_ + ".damaged").c_str(), F_OK), 0);
 }
 
+// `run` makes the file while `status` looks at it.
 TEST_F(CatalogTest, ManyProcessesMayOpenANewCatalogAtOnce) {
   for (int round = 0; round < 40; ++round) {
     TearDown();

@@ -15,6 +15,9 @@ int64_t DuckDbShare(int64_t memory) { return std::max<int64_t>(memory / 2, int64
 // which takes the time that the reader and a server on the same machine need.
 constexpr int kDuckDbThreads = 1;
 
+// More makes fewer of the transactions go to disk, but each write then stops the reader for longer.
+constexpr int64_t kOpenTransactionsMemory = int64_t{64} << 20;
+
 ColumnRules RulesOf(const ColumnRulesConfig& config) {
   return {.exclude = config.exclude, .hash = config.hash};
 }
@@ -24,6 +27,7 @@ ColumnRules RulesOf(const ColumnRulesConfig& config) {
 ProcessResources::ProcessResources(const Config& config)
     : budget_(std::max<int64_t>(config.limits.memory - DuckDbShare(config.limits.memory),
                                 int64_t{16} << 20)),
+      disk_(config.limits.spill),
       limits_(config.limits) {
   int64_t files = 0;
   for (const auto& [name, destination] : config.destinations) {
@@ -79,6 +83,10 @@ Result<PipelineSpec> MakePipelineSpec(const Config& config, const std::string& n
   reader.max_bytes = std::min(pipeline.batch_max_bytes,
                               std::max<int64_t>(resources->budget()->limit() / 6, 1 << 20));
   reader.max_delay = pipeline.batch_max_delay;
+  reader.open_transactions = {
+      .memory_bytes = std::min(resources->budget()->limit() / 4, kOpenTransactionsMemory),
+      .spill_dir = resources->limits().spill_dir,
+      .disk = resources->disk()};
   reader.chunk_rows = pipeline.snapshot_chunk_rows;
   reader.selected = [filter = pipeline.tables](const std::string& schema,
                                                const std::string& table) {

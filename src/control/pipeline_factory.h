@@ -18,11 +18,15 @@ class ProcessResources {
  public:
   explicit ProcessResources(const Config& config);
   ByteBudget* budget() { return &budget_; }
+  /// `limits.spill`, for transactions that are open at the source.
+  ByteBudget* disk() { return &disk_; }
+  const LimitsConfig& limits() const { return limits_; }
   /// The file of a DuckDB destination; the same object for the same path.
   std::shared_ptr<DuckDbFile> FileOf(const DestinationConfig& destination);
 
  private:
   ByteBudget budget_;
+  ByteBudget disk_;
   LimitsConfig limits_;
   int64_t duckdb_memory_;
   DuckDbFiles files_;

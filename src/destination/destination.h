@@ -45,7 +45,7 @@ struct Progress {
   std::vector<ChunkDone> chunks;  ///< stored as done
   std::vector<FoldResult> folds;  ///< answers to FoldRequests
   std::vector<TableStop>
-      stopped;          ///< tables the destination could not go on with, and set aside (stored)
+      stopped;  ///< tables the destination itself could not go on with, and set aside (stored)
   Instant by = kNever;  ///< call again by then even without new deliveries
 };
 

@@ -38,10 +38,10 @@ Pipeline::Pipeline(const PipelineSpec& spec, ByteBudget* budget, const Clock& cl
 
 Pipeline::~Pipeline() { ETL_CHECK(stopped_ || reader_thread_ == nullptr); }
 
-Result<std::unique_ptr<Pipeline>> Pipeline::Start(const PipelineSpec& spec, bool new_history,
+Result<std::unique_ptr<Pipeline>> Pipeline::Start(const PipelineSpec& spec, History history,
                                                   ByteBudget* budget, const Clock& clock) {
   std::unique_ptr<Pipeline> pipeline(new Pipeline(spec, budget, clock));
-  Status status = pipeline->PrepareEnds(new_history);
+  Status status = pipeline->PrepareEnds(history);
   if (status.ok()) status = pipeline->MakeStages();
   if (!status.ok()) {
     if (pipeline->destination_ != nullptr) {
@@ -56,7 +56,7 @@ Result<std::unique_ptr<Pipeline>> Pipeline::Start(const PipelineSpec& spec, bool
 }
 
 // The destination says where to go on; the source is made ready for it.
-Status Pipeline::PrepareEnds(bool new_history) {
+Status Pipeline::PrepareEnds(History history) {
   ETL_ASSIGN_OR_RETURN(destination_, spec_.make_destination());
   ETL_ASSIGN_OR_RETURN(checkpoint_,
                        destination_->Start({.pipeline = spec_.name, .mode = spec_.reader.mode}));
@@ -80,7 +80,7 @@ Status Pipeline::PrepareEnds(bool new_history) {
     }
   }
   ETL_RETURN_IF_ERROR(setup->EnsurePublication(spec_.publication, wanted, deadline).status());
-  ETL_RETURN_IF_ERROR(PrepareHistory(*setup, new_history, deadline));
+  ETL_RETURN_IF_ERROR(PrepareHistory(*setup, history, deadline));
   ETL_RETURN_IF_ERROR(ChooseTransport(*setup, deadline));
   setup.reset();
 
@@ -90,7 +90,7 @@ Status Pipeline::PrepareEnds(bool new_history) {
                                                       .publications = {spec_.publication},
                                                       .start = checkpoint_.position,
                                                       .binary = binary_,
-                                                      .streaming = false,
+                                                      .streaming = spec_.streaming,
                                                       .messages = true},
                                                      deadline));
   ETL_ASSIGN_OR_RETURN(catalog_, LibpqSystemCatalog::Make(source, {.publication = spec_.publication,
@@ -103,7 +103,7 @@ Status Pipeline::PrepareEnds(bool new_history) {
 }
 
 // Proves that nothing was lost since the stored position (rule 2.4), or begins a history.
-Status Pipeline::PrepareHistory(SourceSetup& setup, bool new_history, Instant deadline) {
+Status Pipeline::PrepareHistory(SourceSetup& setup, History wanted, Instant deadline) {
   if (!checkpoint_.identity) return BeginHistory(setup, deadline);
   const SystemFacts& system = setup.system();
   const SourceIdentity identity{
@@ -118,9 +118,12 @@ Status Pipeline::PrepareHistory(SourceSetup& setup, bool new_history, Instant de
                        "the destination was filled from another database or slot",
                        "etl-stream pipeline resync " + spec_.name);
   }
-  if (!status.ok() && KindOf(status) == ErrorKind::kLost && new_history) {
+  const bool lost = !status.ok() && KindOf(status) == ErrorKind::kLost;
+  if ((wanted == History::kReplace && status.ok()) || (wanted != History::kKeep && lost)) {
     LogWarn("the position cannot be continued: everything is copied again",
-            {{"pipeline", spec_.name}, {"because", ErrorLine(status)}});
+            {{"pipeline", spec_.name},
+             {"because",
+              status.ok() ? "the server cannot decode what follows it" : ErrorLine(status)}});
     ETL_RETURN_IF_ERROR(setup.DropSlot(spec_.slot, deadline));
     return BeginHistory(setup, deadline);
   }

@@ -32,11 +32,19 @@ struct PipelineSpec {
   std::string slot;
   bool tables_given = false;  ///< `tables:` is written: the publication may be created for them
   ReaderOptions reader;
-  int parallelism = 2;  ///< copiers
+  int parallelism = 2;    ///< copiers
+  bool streaming = true;  ///< receive transactions while they are open
   Duration connect_timeout = std::chrono::seconds(30);
   Duration shutdown = std::chrono::seconds(5);
   /// Makes a fresh destination object; called once for each life.
   std::function<Result<std::unique_ptr<Destination>>()> make_destination;
+};
+
+/// What becomes of the slot and the stored position at the start.
+enum class History : uint8_t {
+  kKeep,           ///< go on; fail where that is not possible (lost slot, other cluster)
+  kReplaceIfLost,  ///< begin anew, with a fresh slot and every table, where that is not possible
+  kReplace,        ///< begin anew: the server cannot decode what comes next
 };
 
 /// One life of a pipeline: from what the destination remembers to the first failure or Stop. Owned
@@ -44,10 +52,8 @@ struct PipelineSpec {
 class Pipeline {
  public:
   /// Prepares both ends and starts the threads. After an error nothing is left running.
-  /// `new_history`: where the position cannot be continued (lost slot, other cluster), begin anew
-  /// with a fresh slot and copy every table again, instead of failing: what `pipeline resync` asks
-  /// for. `spec` outlives the pipeline.
-  static Result<std::unique_ptr<Pipeline>> Start(const PipelineSpec& spec, bool new_history,
+  /// `history` other than kKeep is what `pipeline resync` asks for. `spec` outlives the pipeline.
+  static Result<std::unique_ptr<Pipeline>> Start(const PipelineSpec& spec, History history,
                                                  ByteBudget* budget, const Clock& clock);
   /// Stop must have been called.
   ~Pipeline();
@@ -69,8 +75,8 @@ class Pipeline {
 
  private:
   Pipeline(const PipelineSpec& spec, ByteBudget* budget, const Clock& clock);
-  Status PrepareEnds(bool new_history);
-  Status PrepareHistory(SourceSetup& setup, bool new_history, Instant deadline);
+  Status PrepareEnds(History history);
+  Status PrepareHistory(SourceSetup& setup, History wanted, Instant deadline);
   Status BeginHistory(SourceSetup& setup, Instant deadline);
   Status ChooseTransport(SourceSetup& setup, Instant deadline);
   Status MakeStages();

@@ -28,6 +28,7 @@ Reader::Reader(ReaderOptions options, const Checkpoint& checkpoint, WalStream* s
       budget_(budget),
       board_(board),
       clock_(clock),
+      open_(options_.open_transactions, budget),
       start_(checkpoint.position),
       received_(checkpoint.position),
       handed_(checkpoint.position),
@@ -213,6 +214,11 @@ Status Reader::ReadStream(Instant now) {
     if (i % 64 == 0 && SegmentFull()) {
       ETL_RETURN_IF_ERROR(HandOver(now));
       if (SegmentFull()) return Status::OK();
+    }
+    if (replay_ != nullptr) {
+      worked_ = true;
+      ETL_RETURN_IF_ERROR(ReplayNext(now));
+      continue;
     }
     ETL_ASSIGN_OR_RETURN(std::optional<std::string_view> frame, stream_->Next(now));
     at_hand_empty_ = !frame.has_value();

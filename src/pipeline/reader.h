@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "apply/schema_step.h"
+#include "batch/open_transactions.h"
 #include "batch/table_batcher.h"
 #include "decode/pgoutput.h"
 #include "destination/destination.h"
@@ -47,6 +48,7 @@ struct ReaderOptions {
   std::map<std::string, ColumnRules> rules;
   std::string hash_key_digest;  ///< HashKeyDigest of batch.hash_key; empty: there is none
   BatchOptions batch;
+  OpenTransactionsOptions open_transactions;
 };
 
 /// What the reader talks to; all of it outlives the reader.
@@ -112,11 +114,16 @@ class Reader : public Stage {
   // reader_stream.cc: messages of the stream.
   Status OnFrame(std::string_view bytes, Instant now);
   Status OnMessage(std::string_view payload, Instant now);
-  Status OnBegin();
-  Status OnCommit(Instant now);
+  Status OnStreamMessage(std::string_view payload);
+  Status OnStreamCommit(std::string_view payload, Instant now);
+  Status ReplayNext(Instant now);
+  Status LetWaitingGoFirst(Instant now);
+  Status BeginTransaction();
+  Status EndTransaction(Lsn end, Instant now);
   Status OnRow();
   Status OnTruncate();
   Status OnRelation(std::string_view payload);
+  void RememberRelation(std::string_view payload);
   Status ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step);
   Status CheckTransport(const TableSchema& schema) const;
   Status BatcherFor(TableRuntime& table);
@@ -162,7 +169,19 @@ class Reader : public Stage {
 
   // Stream.
   DecodedMessage message_;
-  std::unordered_map<TableId, std::string> relations_;  ///< the last Relation message of each table
+  struct SeenRelation {
+    std::string message;
+    uint64_t number = 0;  ///< of the frame it came in
+  };
+  std::unordered_map<TableId, SeenRelation> relations_;  ///< the last of each table
+  uint64_t frame_number_ = 0;                            ///< counts messages of this connection
+
+  // Transactions that come before their commit.
+  OpenTransactions open_;
+  std::unique_ptr<TransactionLog> replay_;  ///< committed: gone through before the stream goes on
+  Lsn replay_end_;
+  std::map<TableId, SeenRelation> newer_relations_;  ///< came after those of `replay_`: still hold
+  uint64_t restored_number_ = 0;                     ///< of the one of these that is put back
   SegmentBuilder segment_;
   TableBook tables_;
   bool in_transaction_ = false;

@@ -9,10 +9,14 @@ namespace etl {
 
 Status Reader::OnFrame(std::string_view bytes, Instant now) {
   ETL_ASSIGN_OR_RETURN(const ReplicationFrame frame, ParseReplicationFrame(bytes));
-  if (!frame.keepalive) return OnMessage(frame.payload, now);
+  if (!frame.keepalive) {
+    ++frame_number_;
+    return open_.in_block() ? OnStreamMessage(frame.payload) : OnMessage(frame.payload, now);
+  }
   server_end_ = std::max(server_end_, frame.wal_end);
   if (frame.reply_requested) reply_wanted_ = true;
   // Inside a transaction its commit lies beyond walEnd; the boundary is taken at its end instead.
+  // One that is streamed while it is open is no part of this: its commit has not been sent.
   if (!in_transaction_ && frame.wal_end > received_) {
     received_ = frame.wal_end;
     last_wal_moved_ = now;
@@ -33,26 +37,71 @@ Status Reader::OnMessage(std::string_view payload, Instant now) {
         holding_ = true;
         return Status::OK();
       }
-      // Transactions that wait since a while go first, so that a large one does not hold them up.
-      if (segments_in_flight_ == 0 && segment_.first_commit() != kNever &&
-          now - segment_.first_commit() > std::chrono::milliseconds(1)) {
-        ETL_RETURN_IF_ERROR(HandOver(now));
+      ETL_RETURN_IF_ERROR(LetWaitingGoFirst(now));
+      return BeginTransaction();
+    case MessageType::kCommit:
+      if (message_.lsn != commit_lsn_) {
+        return MakeError(ErrorKind::kInternal, "ETL-X003", "a commit does not fit its transaction");
       }
-      return OnBegin();
-    case MessageType::kCommit: return OnCommit(now);
+      return EndTransaction(message_.end_lsn, now);
+    case MessageType::kStreamStart:
+      if (in_transaction_) break;
+      return open_.OpenBlock(message_.xid, message_.first_segment);
+    case MessageType::kStreamAbort: open_.Abort(message_.xid, message_.subxid); return Status::OK();
+    case MessageType::kStreamCommit: return OnStreamCommit(payload, now);
     case MessageType::kRelation: return OnRelation(payload);
     case MessageType::kTruncate: return OnTruncate();
     case MessageType::kType:
     case MessageType::kOrigin:
     case MessageType::kLogical: return Status::OK();
-    default:
-      return MakeError(ErrorKind::kInternal, "ETL-X003",
-                       std::string("the server sent a message that was not asked for: '") +
-                           static_cast<char>(message_.type) + "'");
+    default: break;
   }
+  return MakeError(ErrorKind::kInternal, "ETL-X003",
+                   std::string("the server sent a message that was not asked for: '") +
+                       static_cast<char>(message_.type) + "'");
 }
 
-Status Reader::OnBegin() {
+// Inside a block of a transaction that is still open. Its messages are kept as they are.
+Status Reader::OnStreamMessage(std::string_view payload) {
+  if (payload == "E") return open_.CloseBlock();
+  return open_.Add(payload, frame_number_);
+}
+
+// From here on the transaction is one like any other: its messages go through OnMessage one by one,
+// before the stream goes on, at the position of its commit.
+Status Reader::OnStreamCommit(std::string_view payload, Instant now) {
+  if (hold_at_.valid() && message_.lsn >= hold_at_) {
+    stalled_ = payload;
+    holding_ = true;
+    return Status::OK();
+  }
+  ETL_RETURN_IF_ERROR(LetWaitingGoFirst(now));
+  ETL_ASSIGN_OR_RETURN(replay_, open_.Commit(message_.xid));
+  replay_end_ = message_.end_lsn;
+  return BeginTransaction();
+}
+
+Status Reader::ReplayNext(Instant now) {
+  ETL_ASSIGN_OR_RETURN(const std::optional<std::string_view> message, replay_->Next());
+  if (message) return OnMessage(*message, now);
+  if (!replay_->at_end()) return Status::OK();
+  if (!newer_relations_.empty()) {
+    const SeenRelation newer = newer_relations_.extract(newer_relations_.begin()).mapped();
+    restored_number_ = newer.number;
+    return OnMessage(newer.message, now);
+  }
+  replay_.reset();
+  return EndTransaction(replay_end_, now);
+}
+
+// Transactions that wait since a while go first, so that a large one does not hold them up.
+Status Reader::LetWaitingGoFirst(Instant now) {
+  const bool waiting = segment_.first_commit() != kNever &&
+                       now - segment_.first_commit() > std::chrono::milliseconds(1);
+  return segments_in_flight_ == 0 && waiting ? HandOver(now) : Status::OK();
+}
+
+Status Reader::BeginTransaction() {
   if (in_transaction_)
     return MakeError(ErrorKind::kInternal, "ETL-X003", "a transaction begins inside another");
   in_transaction_ = true;
@@ -67,12 +116,12 @@ Status Reader::OnBegin() {
   return Status::OK();
 }
 
-Status Reader::OnCommit(Instant now) {
-  if (!in_transaction_ || message_.lsn != commit_lsn_) {
-    return MakeError(ErrorKind::kInternal, "ETL-X003", "a commit does not fit its transaction");
+Status Reader::EndTransaction(Lsn end, Instant now) {
+  if (!in_transaction_) {
+    return MakeError(ErrorKind::kInternal, "ETL-X003", "a transaction ends that has not begun");
   }
   in_transaction_ = false;
-  received_ = std::max(received_, message_.end_lsn);
+  received_ = std::max(received_, end);
   server_end_ = std::max(server_end_, received_);
   last_wal_moved_ = now;
   if (!skip_transaction_ && change_index_ > 0) segment_.OnCommit(commit_time_, now);
@@ -140,11 +189,26 @@ Status Reader::OnTruncate() {
   return Status::OK();
 }
 
+// A transaction that was open for long may bring a Relation message that another one has overtaken
+// (a change of the publication's columns waits for no writer). The server does not send the newer
+// one again: it is put back when the transaction has ended.
+void Reader::RememberRelation(std::string_view payload) {
+  const uint64_t number = replay_ == nullptr  ? frame_number_
+                          : replay_->at_end() ? restored_number_
+                                              : replay_->relation_number();
+  SeenRelation& last = relations_[message_.table];
+  if (last.number > number) newer_relations_.try_emplace(message_.table, last);
+  const auto newer = newer_relations_.find(message_.table);
+  if (newer != newer_relations_.end() && newer->second.number <= number)
+    newer_relations_.erase(newer);
+  last = {.message = std::string(payload), .number = number};
+}
+
 // A Relation message says how rows from here on look. One that differs from what is stored is
 // explained with the system catalog, and reading waits for its answer.
 Status Reader::OnRelation(std::string_view payload) {
   // Remembered in any case: it is not sent again for rows that do count.
-  relations_[message_.table] = payload;
+  RememberRelation(payload);
   TableRuntime* table = tables_.Find(message_.table);
   if (table == nullptr) {
     poll_wanted_ = true;

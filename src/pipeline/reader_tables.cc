@@ -371,7 +371,7 @@ Status Reader::BeginTable(const TableFacts& facts) {
   table.looked = false;
   table.looks_needed = 0;
   if (const auto last = relations_.find(facts.id); last != relations_.end()) {
-    ETL_RETURN_IF_ERROR(DecodeMessage(last->second, /*in_stream_block=*/false, &message_));
+    ETL_RETURN_IF_ERROR(DecodeMessage(last->second.message, /*in_stream_block=*/false, &message_));
     table.relation_fits = RelationMatches(message_, *table.schema);
   }
   ETL_RETURN_IF_ERROR(segment_.Add(table, CopyStart{.schema = table.schema,

@@ -7,8 +7,15 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "postgres/libpq_wal_stream.h"
 
 namespace etl {
+namespace {
+
+// As long as a resync of everything at least stands for what it may turn out to need.
+constexpr Duration kResyncStands = std::chrono::seconds(10);
+
+}  // namespace
 
 Policy PolicyFor(ErrorKind kind) {
   switch (kind) {
@@ -75,6 +82,7 @@ void Supervisor::Run() {
     const Status outcome = Live();
     if (stop_ || outcome.ok()) continue;
     if (last_durable_ > before) backoff.Reset();
+    if (RepairedByResync(outcome)) continue;
     const Instant now = clock_.Now();
     // A life that began may have worked well for long; one that did not begin has only failed.
     if (progress_ || !failing_since_) failing_since_ = started_ ? now : begun;
@@ -108,17 +116,38 @@ void Supervisor::Run() {
           stopped_by_.Load() == nullptr ? "" : ErrorLine(*stopped_by_.Load()));
 }
 
+// That the server cannot decode what comes next is seen only when it is tried, perhaps after the
+// resync was asked for.
+bool Supervisor::RepairedByResync(const Status& outcome) {
+  if (!resync_asked_ || KindOf(outcome) != ErrorKind::kLost) return false;
+  resync_asked_.reset();
+  history_ = History::kReplace;
+  LogWarn("pipeline begins anew, as asked",
+          {{"pipeline", spec_.name}, {"because", ErrorLine(outcome)}});
+  return true;
+}
+
+void Supervisor::ForgetResyncOnceDone(const Pipeline& pipeline) {
+  const std::shared_ptr<const PipelineStatus> seen = pipeline.status();
+  if (resync_asked_ && seen != nullptr && seen->phase == PipelinePhase::kRunning &&
+      clock_.Now() - *resync_asked_ > kResyncStands) {
+    resync_asked_.reset();
+  }
+}
+
 Status Supervisor::Live() {
   target_sent_ = false;
-  Result<std::unique_ptr<Pipeline>> started = Pipeline::Start(spec_, new_history_, budget_, clock_);
+  const Lsn before = last_durable_;
+  Result<std::unique_ptr<Pipeline>> started = Pipeline::Start(spec_, history_, budget_, clock_);
   if (!started.ok()) return started.status();
-  new_history_ = false;
+  history_ = History::kKeep;
   started_ = true;
   Pipeline& pipeline = **started;
   while (!stop_ && !paused_ && !pipeline.ended()) {
     TakeRequests(&pipeline);
     Forward(pipeline);
     NoteProgress(pipeline);
+    ForgetResyncOnceDone(pipeline);
     Publish(&pipeline, PipelinePhase::kRunning, "");
     const bool reached = pipeline.board().reached;
     if (reached != reached_.exchange(reached)) changed_.Notify();
@@ -127,6 +156,12 @@ Status Supervisor::Live() {
   const Instant deadline = stop_ ? stop_deadline_.load() : clock_.Now() + spec_.shutdown;
   const Status outcome = pipeline.Stop(deadline);
   NoteProgress(pipeline);
+  // The next life does without; a later one tries again, once this one got on.
+  if (PartsOf(outcome).code == kOpenTransactionFailed) {
+    spec_.streaming = false;
+  } else if (last_durable_ > before) {
+    spec_.streaming = true;
+  }
   Publish(&pipeline, paused_ ? PipelinePhase::kPaused : PipelinePhase::kStopped, "");
   return outcome;
 }
@@ -177,7 +212,10 @@ void Supervisor::TakeRequests(Pipeline* pipeline) {
         stopped_by_.Store(nullptr);
         failing_since_.reset();
         copied_.clear();
-        if (request.table.empty()) new_history_ = pipeline == nullptr;
+        if (request.table.empty()) {
+          history_ = pipeline == nullptr ? History::kReplaceIfLost : History::kKeep;
+          resync_asked_ = clock_.Now();
+        }
         resyncs_.push_back(std::move(request.table));
         break;
       case Request::Kind::kTarget:

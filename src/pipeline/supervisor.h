@@ -81,6 +81,9 @@ class Supervisor {
   Status Live();
   void TakeRequests(Pipeline* pipeline);
   void Forward(Pipeline& pipeline);
+  /// Whether the end of a life is what a resync that was asked for repairs.
+  bool RepairedByResync(const Status& outcome);
+  void ForgetResyncOnceDone(const Pipeline& pipeline);
   void Publish(const Pipeline* pipeline, PipelinePhase phase, const std::string& error);
   void WaitFor(Duration time, Pipeline* pipeline);
   /// Looks at what the pipeline has come to.
@@ -106,7 +109,9 @@ class Supervisor {
   // The supervisor's thread only.
   bool paused_ = false;
   bool tried_after_stop_ = false;
-  bool new_history_ = false;
+  History history_ = History::kKeep;  ///< for the next life
+  /// When a resync of everything was asked for; none once it is done.
+  std::optional<Instant> resync_asked_;
   Lsn target_;
   std::deque<std::string> resyncs_;
   std::deque<std::string> retries_;

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "postgres/server_error.h"
+#include "postgres/slot_creation.h"
 
 namespace etl {
 namespace {
@@ -80,16 +81,14 @@ Status RaiseSenderTimeout(PgConnection& connection, Instant deadline) {
   return connection.Query(fmt::format("SET wal_sender_timeout = {}", wanted), deadline).status();
 }
 
-/// The server drops such a slot with the session that made it, so the stream is started in the same
-/// one. Waits for the transactions that write at that moment.
-Status CreateTemporarySlot(PgConnection& connection, const StreamOptions& options,
-                           Instant deadline) {
-  const std::string sql =
-      fmt::format("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT",
-                  QuoteIdentifier(options.slot));
-  const Result<PgResult> created = connection.Query(sql, deadline);
-  if (!created.ok()) return WithContext(created.status(), "create a temporary slot");
-  return Status::OK();
+/// The server decodes changes of a subtransaction although it has been rolled back meanwhile. If
+/// that one changed a table's definition, its catalog entries can be gone by then: "could not map
+/// filenode …", and it may be the same again at each attempt.
+Status OpenTransactionFailed(const Status& failed) {
+  ErrorParts parts = PartsOf(failed);
+  parts.code = kOpenTransactionFailed;
+  parts.safe = "nothing is lost: what is open now is received after its commit";
+  return MakeError(ErrorKind::kTransient, std::move(parts));
 }
 
 }  // namespace
@@ -102,9 +101,14 @@ Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions
                        PgConnection::Connect(source, PgConnection::Mode::kReplication, deadline));
   PgConnection& connection = *stream->connection_;
   ETL_RETURN_IF_ERROR(RaiseSenderTimeout(connection, deadline));
-  if (options.temporary) ETL_RETURN_IF_ERROR(CreateTemporarySlot(connection, options, deadline));
+  if (options.temporary) {
+    // It goes with the session that made it, so the stream is started in the same one.
+    const Status created = CreateTemporarySlot(connection, options.slot, deadline, nullptr);
+    if (!created.ok()) return WithContext(created, "create a temporary slot");
+  }
   const int newest = NewestProtocol(connection.server_version());
   stream->protocol_ = options.protocol == 0 ? newest : std::min(options.protocol, newest);
+  stream->streaming_ = options.streaming;
   ETL_RETURN_IF_ERROR(connection.Send(StartCommand(options, stream->protocol_)));
   while (true) {
     ETL_ASSIGN_OR_RETURN(const std::optional<PgResult> result, connection.Poll());
@@ -180,7 +184,11 @@ Status LibpqWalStream::EndOfStream() {
       MakeError(ErrorKind::kTransient, "ETL-S204", what_ + ": the server ended the stream");
   while (PGresult* raw = PQgetResult(connection_->handle())) {
     const PgResult result(raw);
-    if (const Status failed = StatementStatus(result, what_); !failed.ok()) return failed;
+    if (const Status failed = StatementStatus(result, what_); !failed.ok()) {
+      const std::string code = PartsOf(failed).code;
+      const bool undecodable = code == "ETL-S199" || code == "ETL-S207";
+      return streaming_ && undecodable ? OpenTransactionFailed(failed) : failed;
+    }
     if (PQresultStatus(raw) == PGRES_COPY_BOTH || PQresultStatus(raw) == PGRES_COPY_IN) break;
   }
   return status;

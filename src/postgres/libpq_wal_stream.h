@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "postgres/connection.h"
@@ -9,14 +10,19 @@
 
 namespace etl {
 
+/// Code of a (kTransient) error; see StreamOptions::streaming.
+inline constexpr std::string_view kOpenTransactionFailed = "ETL-S221";
+
 struct StreamOptions {
   std::string slot;
   bool temporary = false;  ///< `slot` is created first, and goes with the stream
   std::vector<std::string> publications;
   Lsn start;  ///< the stored position P (rule 2.3); transactions below it are not sent
   bool binary = false;
-  int protocol = 0;        ///< 0: the newest that server and we know
-  bool streaming = false;  ///< send transactions that are still in progress
+  int protocol = 0;  ///< 0: the newest that server and we know
+  /// Send transactions that are still in progress. A failure of the server that may come from it is
+  /// kOpenTransactionFailed: without it the transaction can be had after its commit.
+  bool streaming = false;
   bool messages = true;
 };
 
@@ -52,6 +58,7 @@ class LibpqWalStream : public WalStream {
   std::string what_;
   std::unique_ptr<PgConnection> connection_;
   int protocol_ = 1;
+  bool streaming_ = false;
   char* frame_ = nullptr;
 
   Lsn received_;

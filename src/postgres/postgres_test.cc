@@ -191,6 +191,11 @@ TEST(ServerErrors, BecomeKindAndCode) {
   EXPECT_EQ(map("57P01", "terminating connection"), "ETL-S204 transient");
   EXPECT_EQ(map("42501", "permission denied for table t"), "ETL-S103 auth");
   EXPECT_EQ(map("XX000", "something odd"), "ETL-S199 internal");
+  EXPECT_EQ(map("XX000", "could not map filenode \"base/5/16464\" to relation OID"),
+            "ETL-S207 lost");
+  EXPECT_EQ(map("XX000", "could not map filenumber \"base/5/16464\" to relation OID"),
+            "ETL-S207 lost");
+  EXPECT_EQ(map("42710", "replication slot \"s\" already exists"), "ETL-S202 busy");
 }
 
 TEST(ServerErrors, OfAConnectionAreReadFromVerboseText) {

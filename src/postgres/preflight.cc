@@ -178,9 +178,9 @@ Status Preflight::CheckSlots() {
     } else {
       Fail("S07", usable);
     }
-  } else if (free.Int(0, 0) < 1) {
-    Add(Severity::kFail, "S07", "no replication slot is free",
-        "all of max_replication_slots are in use",
+  } else if (free.Int(0, 0) < 2) {
+    Add(Severity::kFail, "S07", fmt::format("{} replication slots are free", free.Int(0, 0)),
+        "two are needed, one of them only while the slot is created (max_replication_slots)",
         "ALTER SYSTEM SET max_replication_slots = 20; -- then restart PostgreSQL;");
   } else {
     Ok("S07", fmt::format("{} replication slots are free", free.Int(0, 0)));

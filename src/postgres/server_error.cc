@@ -82,6 +82,9 @@ Status MapServerError(const ServerError& error, std::string_view what) {
                  "end the other user of the slot, or wait until PostgreSQL notices that it is gone "
                  "(wal_sender_timeout)");
   }
+  if (state == "42710" && Has(error.message, "replication slot")) {
+    return Error(ErrorKind::kBusy, "ETL-S202", what, words, "end the session that creates it");
+  }
   if (state == "42704") return MapUndefined(error, what);
   if (state == "55000") return MapObjectState(error, what);
   if (state == "58P01") return Error(ErrorKind::kTransient, "ETL-S208", what, words);
@@ -115,6 +118,18 @@ Status MapServerError(const ServerError& error, std::string_view what) {
   }
   if (state == "0A000" && Has(error.message, "column lists")) {
     return Error(ErrorKind::kConfig, "ETL-S122", what, words);
+  }
+  // "filenode" until 15, "filenumber" since: see slot_creation.h.
+  if (state == "XX000" && Has(error.message, "could not map filen")) {
+    return MakeError(
+        ErrorKind::kLost,
+        ErrorParts{.code = "ETL-S207",
+                   .what = std::string(what) + ": PostgreSQL cannot decode a transaction",
+                   .why = words + "; it overlooked a schema change, most likely one that was "
+                                  "committed while the slot was created",
+                   .safe = "what the destination holds is left as it is",
+                   .remedy = "etl-stream pipeline resync PIPELINE: this slot will never get past "
+                             "that transaction, so it is replaced"});
   }
   for (std::string_view passing : {"08", "53", "57", "58", "40"}) {
     if (StartsWith(state, passing)) return Error(ErrorKind::kTransient, "ETL-S204", what, words);

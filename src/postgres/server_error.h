@@ -25,7 +25,8 @@ struct ServerError {
 /// · S108 wal_level · S116 row too big · S117 encoding · S120 publication missing · S122
 /// conflicting column lists · S199 any other error of the server · S201 slot missing · S202 slot in
 /// use · S203 slot invalidated · S204 restarted, cancelled or connection lost · S205 another
-/// history · S206 slot moved by somebody else · S208 WAL segment missing.
+/// history · S206 slot moved by somebody else · S207 a transaction cannot be decoded · S208 WAL
+/// segment missing.
 Status MapServerError(const ServerError& error, std::string_view what);
 Status MapResultError(const pg_result* result, std::string_view what);
 /// The connection broke while `what` was going on.

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "postgres/slot_creation.h"
 
 namespace etl {
 namespace {
@@ -43,6 +44,25 @@ Status Lost(std::string_view code, std::string what, std::string why) {
 }
 
 std::string QuotedSlot(const std::string& name) { return "slot \"" + name + "\""; }
+
+// The temporary slot that `name` is made from. One name for a slot, so that runs that are killed
+// while they wait do not use up the server's slots.
+std::string FirstSlot(const std::string& name) {
+  constexpr size_t kLongestName = 63;
+  constexpr std::string_view kSuffix = "_being_created";
+  return name.substr(0, kLongestName - kSuffix.size()).append(kSuffix);
+}
+
+Status InUse(const std::string& name, const SlotFacts& slot) {
+  return MakeError(ErrorKind::kBusy,
+                   ErrorParts{.code = "ETL-S202",
+                              .what = QuotedSlot(name) + " is in use",
+                              .why = fmt::format("server process {} {} it", slot.active_pid,
+                                                 slot.temporary ? "creates" : "holds"),
+                              .safe = {},
+                              .remedy = "another etl-stream may run this pipeline; end it, or "
+                                        "choose another name in the pipeline's `slot`"});
+}
 
 constexpr std::string_view kBlockersSql =
     "SELECT 'pid ' || a.pid || ' (' || coalesce(nullif(a.application_name, ''), a.backend_type) || "
@@ -281,19 +301,15 @@ Status CheckSlotUsable(const std::string& name, const SlotFacts& slot, const Sys
 Result<SlotFacts> SourceSetup::EnsureSlot(const std::string& name, bool temporary,
                                           Instant deadline) {
   ETL_ASSIGN_OR_RETURN(std::optional<SlotFacts> found, FindSlot(name, deadline));
-  if (!found) return CreateSlot(name, temporary, deadline);
-  ETL_RETURN_IF_ERROR(CheckSlotUsable(name, *found, system_));
-  if (found->active || !found->confirmed_flush.valid()) {
-    // Also what a killed run leaves while its session still creates the slot: the server drops such
-    // a slot as soon as it notices, so nothing may be begun with it.
-    return MakeError(ErrorKind::kBusy,
-                     ErrorParts{.code = "ETL-S202",
-                                .what = QuotedSlot(name) + " is in use",
-                                .why = fmt::format("server process {} holds it", found->active_pid),
-                                .safe = {},
-                                .remedy = "another etl-stream may run this pipeline; end it, or "
-                                          "choose another name in the pipeline's `slot`"});
+  if (!found) {
+    // What a killed run leaves while its session waits; the server drops it at the session's end.
+    ETL_ASSIGN_OR_RETURN(const std::optional<SlotFacts> other, FindSlot(FirstSlot(name), deadline));
+    if (other) return InUse(name, *other);
+    return CreateSlot(name, temporary, deadline);
   }
+  ETL_RETURN_IF_ERROR(CheckSlotUsable(name, *found, system_));
+  // A slot that somebody else is still creating has no position, or one that does not last.
+  if (found->active || !found->confirmed_flush.valid()) return InUse(name, *found);
   return std::move(*found);
 }
 
@@ -318,12 +334,13 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
     LogInfo("waiting for open transactions before the slot can be created",
             {{"slot", name}, {"waiting_for", Join(blockers)}});
   };
-  // The old keyword is understood by every version; nothing exported, so nothing holds back vacuum.
-  const std::string sql = "CREATE_REPLICATION_SLOT " + QuoteIdentifier(name) +
-                          (temporary ? " TEMPORARY" : "") + " LOGICAL pgoutput NOEXPORT_SNAPSHOT";
-  const Result<PgResult> created = connection_->Query(sql, deadline, waiting);
+  // A lasting slot is made as a copy of a temporary one. Whoever dies while it waits or before the
+  // slot is known to be sound then leaves none behind, though the server finishes the statement.
+  const std::string first = temporary ? name : FirstSlot(name);
+  const Status created = CreateTemporarySlot(*connection_, first, deadline, waiting);
   if (!created.ok()) {
-    if (SystemClock().Now() < deadline) return WithContext(created.status(), what);
+    if (SystemClock().Now() < deadline || PartsOf(created).code == "ETL-S209")
+      return WithContext(created, what);
     if (blockers.empty()) {
       if (auto asked = Blockers(*connection_, In(std::chrono::seconds(1))); asked.ok())
         blockers = *asked;
@@ -337,8 +354,17 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
             .safe = "nothing was left behind",
             .remedy = "end them: SELECT pg_terminate_backend(PID); or ROLLBACK PREPARED 'GID';"});
   }
-  ETL_ASSIGN_OR_RETURN(std::optional<SlotFacts> found,
-                       FindSlot(name, In(std::chrono::seconds(10))));
+  const Instant soon = In(std::chrono::seconds(10));
+  if (!temporary) {
+    const Result<PgResult> copied =
+        connection_->Query(fmt::format("SELECT pg_copy_logical_replication_slot({}, {}, false)",
+                                       QuoteLiteral(first), QuoteLiteral(name)),
+                           soon);
+    ETL_RETURN_IF_ERROR(
+        connection_->Query("DROP_REPLICATION_SLOT " + QuoteIdentifier(first), soon).status());
+    if (!copied.ok()) return WithContext(copied.status(), what);
+  }
+  ETL_ASSIGN_OR_RETURN(std::optional<SlotFacts> found, FindSlot(name, soon));
   if (!found) return MakeError(ErrorKind::kLost, "ETL-S201", QuotedSlot(name) + " vanished");
   found->created = true;
   return std::move(*found);

@@ -18,11 +18,12 @@ namespace etl {
 /// Rules a mutant breaks on purpose: the simulator must notice each of them.
 enum class Mutant : uint8_t {
   kNone,
-  kTrustShadowOfBrokenKeys,  ///< F3: takes unsent values of a broken key from the shadow
-  kForgetPending,            ///< C1: changes that come while chunks are read are dropped
-  kDurableTooEarly,          ///< 2.2: reports a position before it is stored
-  kIgnoreSettledBreaks,      ///< S3: takes settled values of keys that were broken meanwhile
-  kKeepShadowAfterTruncate,  ///< C7
+  kTrustShadowOfBrokenKeys,   ///< F3: takes unsent values of a broken key from the shadow
+  kForgetPending,             ///< C1: changes that come while chunks are read are dropped
+  kDurableTooEarly,           ///< 2.2: reports a position before it is stored
+  kIgnoreSettledBreaks,       ///< S3: takes settled values of keys that were broken meanwhile
+  kKeepShadowAfterTruncate,   ///< C7
+  kHideSubtransactionAborts,  ///< 1.1: rows of rolled-back subtransactions stay
 };
 
 using Key = std::vector<Value>;

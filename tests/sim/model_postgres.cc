@@ -55,7 +55,7 @@ bool ModelTableState::IsKey(int16_t attnum) const {
 }
 
 ModelPostgres::ModelPostgres(uint64_t seed, WorkloadOptions options)
-    : random_(seed), options_(options) {
+    : random_(seed), savepoint_random_(seed + 1), options_(options) {
   Txn* txn = Begin();
   for (const char* name : {"keyed", "full_key", "keyless", "events"}) CreateTable(*txn, name);
   for (uint32_t oid : oids_) {
@@ -64,6 +64,7 @@ ModelPostgres::ModelPostgres(uint64_t seed, WorkloadOptions options)
   Commit(*txn, true, true);
   // The slot is made after this: what was before is only in the tables.
   committed_.clear();
+  begun_.clear();
   if (options_.publication_changes && random_.OneIn(3)) {
     const uint32_t oid = oids_[random_.Below(oids_.size())];
     ModelTableState state = *NewestState(oid);
@@ -170,8 +171,20 @@ TableFacts ModelPostgres::Facts(uint32_t oid, const ModelTableState& state) cons
 Txn* ModelPostgres::Begin() {
   auto txn = std::make_shared<Txn>();
   txn->xid = next_xid_++;
+  txn->plain_steps = savepoint_random_.Below(3);
   active_[txn->xid] = txn;
+  begun_.push_back(txn);
   return txn.get();
+}
+
+void ModelPostgres::Log(Txn& txn, WireChange change) {
+  const bool plain = txn.undo.size() < txn.plain_steps;
+  txn.kept.push_back(txn.log.size());
+  txn.log.push_back({.change = change,
+                     .subxid = plain ? txn.xid : next_subxid_++,
+                     .lsn = insert(),
+                     .undone = {}});
+  txn.changes.push_back(std::move(change));
 }
 
 void ModelPostgres::Commit(Txn& txn, bool flush, bool visible) {
@@ -217,9 +230,14 @@ void ModelPostgres::MakeVisible(uint32_t xid) {
 }
 
 void ModelPostgres::RollbackTo(Txn& txn, size_t undo_size) {
+  if (options_.savepoints) insert_ += 8;
   while (txn.undo.size() > undo_size) {
     txn.undo.back().run();
-    txn.changes.resize(txn.undo.back().changes_before);
+    while (txn.changes.size() > txn.undo.back().changes_before) {
+      txn.log[txn.kept.back()].undone = insert();
+      txn.kept.pop_back();
+      txn.changes.pop_back();
+    }
     txn.undo.pop_back();
   }
 }
@@ -228,6 +246,7 @@ void ModelPostgres::Abort(uint32_t xid) {
   Say(fmt::format("abort xid {}", xid));
   RollbackTo(*active_.at(xid), 0);
   Record();
+  active_.at(xid)->aborted = insert();
   active_.erase(xid);
 }
 
@@ -280,7 +299,9 @@ void ModelPostgres::Act() {
     if (random_.OneIn(2)) {
       Abort(txn->xid);
     } else {
-      RollbackTo(*txn, random_.Below(txn->undo.size() + 1));
+      const size_t to = random_.Below(txn->undo.size() + 1);
+      // What stands before the first savepoint goes with the whole transaction only.
+      RollbackTo(*txn, options_.savepoints ? std::max(to, txn->plain_steps) : to);
     }
   } else if (dice < 88) {
     ForeignWal();
@@ -421,7 +442,7 @@ void ModelPostgres::Insert(Txn& txn, uint32_t oid) {
     change.oid = oid;
     change.relation = state;
     change.new_row = row;
-    txn.changes.push_back(std::move(change));
+    Log(txn, std::move(change));
   }
   Heap* heap = &tables_.at(oid).heaps.at(state->file_node);
   txn.undo.push_back(
@@ -487,7 +508,7 @@ void ModelPostgres::Update(Txn& txn, uint32_t oid, Tuple* old, Row row,
         change.unsent.insert(column.attnum);
       }
     }
-    txn.changes.push_back(std::move(change));
+    Log(txn, std::move(change));
   }
   Heap* heap = &tables_.at(oid).heaps.at(state->file_node);
   txn.undo.push_back({[heap, tuple, old] {
@@ -510,7 +531,7 @@ void ModelPostgres::Delete(Txn& txn, uint32_t oid, Tuple* old) {
     change.oid = oid;
     change.relation = state;
     change.old_row = FullRow(*state, old->values);
-    txn.changes.push_back(std::move(change));
+    Log(txn, std::move(change));
   }
   txn.undo.push_back({[old] { old->xmax = 0; }, before});
 }
@@ -529,7 +550,7 @@ void ModelPostgres::Truncate(Txn& txn) {
     SetState(txn, *oid, std::move(state));
   }
   Record();
-  if (!change.truncated.empty()) txn.changes.push_back(std::move(change));
+  if (!change.truncated.empty()) Log(txn, std::move(change));
   // One statement is undone as a whole.
   if (txn.undo.size() == undo_before) return;
   std::vector<Txn::Undo> parts(txn.undo.begin() + static_cast<ptrdiff_t>(undo_before),

@@ -80,12 +80,25 @@ struct WireChange {
   std::vector<std::pair<uint32_t, ModelTableStatePtr>> truncated;  ///< T
 };
 
+/// A change as the decoding of a transaction that is still open meets it: what is rolled back later
+/// is there too.
+struct LoggedChange {
+  WireChange change;
+  uint32_t subxid = 0;
+  Lsn lsn;
+  Lsn undone;  ///< its subtransaction's abort record; 0/0: none
+};
+
 struct Txn {
   uint32_t xid = 0;
   enum class State : uint8_t { kOpen, kCommitted } state = State::kOpen;
   std::set<uint32_t> write_locks;
   std::set<uint32_t> exclusive_locks;
   std::vector<WireChange> changes;
+  std::vector<LoggedChange> log;
+  std::vector<size_t> kept;  ///< for each of `changes`, its place in `log`
+  size_t plain_steps = 0;  ///< made before the first savepoint; every later step has one of its own
+  Lsn aborted;             ///< the abort record; 0/0: none
   struct Undo {
     std::function<void()> run;
     size_t changes_before;
@@ -113,6 +126,7 @@ struct WorkloadOptions {
   bool publication_changes = true;
   uint64_t take_over_one_in = 0;  ///< how often a row takes the key of one just deleted; 0: never
   uint64_t keys = 8;              ///< size of the key space; small: keys are freed and taken again
+  bool savepoints = false;        ///< rolled-back subtransactions are kept for streaming
 };
 
 /// A model of one PostgreSQL database: tables with tuple versions and blocks, open transactions, a
@@ -140,6 +154,8 @@ class ModelPostgres {
   // What others see.
   const std::vector<TxnPtr>& committed() const { return committed_; }
   const std::map<uint32_t, TxnPtr>& active() const { return active_; }
+  /// Every transaction of clients, in the order they began; rolled back ones too.
+  const std::vector<TxnPtr>& begun() const { return begun_; }
   const std::vector<uint32_t>& oids() const { return oids_; }
   ModelTable& table(uint32_t oid) { return tables_.at(oid); }
   const ModelTable& table(uint32_t oid) const { return tables_.at(oid); }
@@ -164,6 +180,7 @@ class ModelPostgres {
   Txn* Begin();
   void Commit(Txn& txn, bool flush, bool visible);
   void MakeVisible(uint32_t xid);
+  void Log(Txn& txn, WireChange change);
   void RollbackTo(Txn& txn, size_t undo_size);
   void Abort(uint32_t xid);
   Txn* PickOpen();
@@ -196,10 +213,12 @@ class ModelPostgres {
   }
 
   Random random_;
+  Random savepoint_random_;  ///< apart, so that the rest of a seed's run is the same without them
   const WorkloadOptions options_;
   uint64_t insert_ = 0x1000000;
   uint64_t flush_ = 0x1000000;
   uint32_t next_xid_ = 700;
+  uint32_t next_subxid_ = 3'000'000'000;
   uint32_t next_oid_ = 16400;
   uint64_t next_serial_ = 1;
   uint64_t next_text_ = 1;
@@ -208,6 +227,7 @@ class ModelPostgres {
   std::map<uint32_t, ModelTable> tables_;
   std::map<uint32_t, TxnPtr> active_;
   std::vector<TxnPtr> committed_;
+  std::vector<TxnPtr> begun_;
 };
 
 constexpr uint32_t kInt4Oid = 23;

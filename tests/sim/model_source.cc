@@ -116,10 +116,9 @@ void ModelWalStream::Push(std::string payload, Lsn end) {
   frames_.push_back(out.Take());
 }
 
-void ModelWalStream::Relation(uint32_t oid, const ModelTableState& state) {
-  const auto sent = relations_sent_.find(oid);
-  if (sent != relations_sent_.end() && sent->second == state.relation_serial) return;
-  relations_sent_[oid] = state.relation_serial;
+namespace {
+
+std::string RelationMessage(uint32_t oid, const ModelTableState& state) {
   Bytes out;
   out.U8('R').U32(oid).Text(state.schema).Text(state.name);
   out.U8(static_cast<uint8_t>(state.replica_identity));
@@ -130,82 +129,199 @@ void ModelWalStream::Relation(uint32_t oid, const ModelTableState& state) {
     out.U8(flagged ? 1 : 0).Text(column.name).U32(column.type_oid);
     out.U32(static_cast<uint32_t>(column.typmod));
   }
-  Push(out.Take(), Lsn{});
+  return out.Take();
 }
 
-// Decodes the next transaction that is flushed whole.
+std::string ChangeMessage(const WireChange& change, Lsn lsn) {
+  Bytes out;
+  switch (change.kind) {
+    case 'I':
+      out.U8('I').U32(change.oid).U8('N');
+      PutTuple(out, *change.relation, change.new_row, {}, false);
+      break;
+    case 'U': {
+      const ModelTableState& state = *change.relation;
+      out.U8('U').U32(change.oid);
+      const bool moved = std::any_of(state.key.begin(), state.key.end(), [&](int16_t attnum) {
+        return change.old_row.at(attnum) != change.new_row.at(attnum);
+      });
+      if (state.replica_identity == 'f') {
+        out.U8('O');
+        PutTuple(out, state, change.old_row, {}, false);
+      } else if (moved) {
+        out.U8('K');
+        PutTuple(out, state, change.old_row, {}, true);
+      }
+      out.U8('N');
+      PutTuple(out, state, change.new_row, change.unsent, false);
+      break;
+    }
+    case 'D': {
+      const ModelTableState& state = *change.relation;
+      out.U8('D').U32(change.oid).U8(state.replica_identity == 'f' ? 'O' : 'K');
+      PutTuple(out, state, change.old_row, {}, state.replica_identity != 'f');
+      break;
+    }
+    case 'T':
+      out.U8('T').U32(static_cast<uint32_t>(change.truncated.size())).U8(0);
+      for (const auto& [oid, state] : change.truncated) out.U32(oid);
+      break;
+    default: out.U8('M').U8(1).U64(lsn.value).Text("etl").U32(0); break;
+  }
+  return out.Take();
+}
+
+// Inside a streamed block the xid stands after the type.
+std::string InBlock(std::string message, std::optional<uint32_t> subxid) {
+  if (subxid) message.insert(1, Bytes().U32(*subxid).Take());
+  return message;
+}
+
+}  // namespace
+
+// A change, with the Relation messages that it needs first.
+void ModelWalStream::Send(const WireChange& change, Lsn lsn,
+                          std::map<uint32_t, uint64_t>& relations_sent,
+                          std::optional<uint32_t> subxid) {
+  if (source_->disturb && source_->random->OneIn(12)) Keepalive(source_->random->OneIn(3));
+  const auto relation = [&](uint32_t oid, const ModelTableState& state) {
+    const auto sent = relations_sent.find(oid);
+    if (sent != relations_sent.end() && sent->second == state.relation_serial) return;
+    relations_sent[oid] = state.relation_serial;
+    Push(InBlock(RelationMessage(oid, state), subxid), Lsn{});
+  };
+  if (change.relation != nullptr) relation(change.oid, *change.relation);
+  for (const auto& [oid, state] : change.truncated) relation(oid, *state);
+  Push(InBlock(ChangeMessage(change, lsn), subxid), lsn);
+}
+
+// Decodes the next transaction that is flushed whole, or sends a part of one that is still open.
 void ModelWalStream::Decode() {
   const ModelPostgres& postgres = *source_->postgres;
+  if (source_->stream_one_in != 0 && source_->stream_random->OneIn(source_->stream_one_in) &&
+      StreamOpen()) {
+    return;
+  }
   if (next_txn_ >= postgres.committed().size() ||
       postgres.committed()[next_txn_]->end_lsn > postgres.flush()) {
-    position_ = std::max(position_, postgres.flush());
+    DecodeTo(postgres.flush());
     return;
   }
   const TxnPtr txn = postgres.committed()[next_txn_++];
   // Records before the commit record are decoded already; the commit itself is not.
-  position_ = std::max(position_, txn->commit_lsn);
-  bool begun = false;
-  const auto begin = [&] {
-    if (begun) return;
-    begun = true;
-    Push(Bytes().U8('B').U64(txn->commit_lsn.value).U64(ServerTime(txn->time)).U32(txn->xid).Take(),
-         txn->commit_lsn);
-  };
-  for (const WireChange& change : txn->changes) {
-    begin();
-    if (source_->disturb && source_->random->OneIn(12)) Keepalive(source_->random->OneIn(3));
-    Bytes out;
-    switch (change.kind) {
-      case 'I':
-        Relation(change.oid, *change.relation);
-        out.U8('I').U32(change.oid).U8('N');
-        PutTuple(out, *change.relation, change.new_row, {}, false);
-        break;
-      case 'U': {
-        const ModelTableState& state = *change.relation;
-        Relation(change.oid, state);
-        out.U8('U').U32(change.oid);
-        const bool moved = std::any_of(state.key.begin(), state.key.end(), [&](int16_t attnum) {
-          return change.old_row.at(attnum) != change.new_row.at(attnum);
-        });
-        if (state.replica_identity == 'f') {
-          out.U8('O');
-          PutTuple(out, state, change.old_row, {}, false);
-        } else if (moved) {
-          out.U8('K');
-          PutTuple(out, state, change.old_row, {}, true);
-        }
-        out.U8('N');
-        PutTuple(out, state, change.new_row, change.unsent, false);
-        break;
-      }
-      case 'D': {
-        const ModelTableState& state = *change.relation;
-        Relation(change.oid, state);
-        out.U8('D').U32(change.oid).U8(state.replica_identity == 'f' ? 'O' : 'K');
-        PutTuple(out, state, change.old_row, {}, state.replica_identity != 'f');
-        break;
-      }
-      case 'T':
-        for (const auto& [oid, state] : change.truncated) Relation(oid, *state);
-        out.U8('T').U32(static_cast<uint32_t>(change.truncated.size())).U8(0);
-        for (const auto& [oid, state] : change.truncated) out.U32(oid);
-        break;
-      default: out.U8('M').U8(1).U64(txn->commit_lsn.value).Text("etl").U32(0); break;
-    }
-    Push(out.Take(), txn->commit_lsn);
-  }
-  if (begun) {
-    Push(Bytes()
-             .U8('C')
-             .U8(0)
-             .U64(txn->commit_lsn.value)
-             .U64(txn->end_lsn.value)
-             .U64(ServerTime(txn->time))
-             .Take(),
-         txn->end_lsn);
+  DecodeTo(txn->commit_lsn);
+  if (streamed_.contains(txn->xid)) {
+    StreamCommit(*txn);
+  } else {
+    DecodeWhole(*txn);
   }
   position_ = txn->end_lsn;
+}
+
+void ModelWalStream::DecodeWhole(const Txn& txn) {
+  if (txn.changes.empty()) return;
+  Push(Bytes().U8('B').U64(txn.commit_lsn.value).U64(ServerTime(txn.time)).U32(txn.xid).Take(),
+       txn.commit_lsn);
+  for (const WireChange& change : txn.changes)
+    Send(change, txn.commit_lsn, relations_sent_, std::nullopt);
+  Push(Bytes()
+           .U8('C')
+           .U8(0)
+           .U64(txn.commit_lsn.value)
+           .U64(txn.end_lsn.value)
+           .U64(ServerTime(txn.time))
+           .Take(),
+       txn.end_lsn);
+}
+
+// Meets the abort records on the way.
+void ModelWalStream::DecodeTo(Lsn position) {
+  position_ = std::max(position_, position);
+  for (auto it = streamed_.begin(); it != streamed_.end();) {
+    Streamed& streamed = it->second;
+    const Txn& txn = *streamed.txn;
+    for (const LoggedChange& logged : txn.log) {
+      if (logged.undone.valid() && logged.undone <= position_ && logged.subxid != txn.xid &&
+          streamed.subxids.erase(logged.subxid) > 0) {
+        StreamAbort(streamed, logged.subxid);
+      }
+    }
+    const bool gone = txn.aborted.valid() && txn.aborted <= position_;
+    if (gone) StreamAbort(streamed, txn.xid);
+    it = gone ? streamed_.erase(it) : std::next(it);
+  }
+}
+
+void ModelWalStream::StreamAbort(Streamed& streamed, uint32_t subxid) {
+  streamed.relations_sent.clear();
+  if (subxid != streamed.txn->xid && source_->hide_subtransaction_aborts) return;
+  Push(Bytes().U8('A').U32(streamed.txn->xid).U32(subxid).Take(), position_);
+}
+
+// Sends what has been decoded of some transaction that has not ended there. False: there is none.
+bool ModelWalStream::StreamOpen() {
+  const ModelPostgres& postgres = *source_->postgres;
+  Random& random = *source_->stream_random;
+  Lsn limit = postgres.flush();
+  if (next_txn_ < postgres.committed().size())
+    limit = std::min(limit, postgres.committed()[next_txn_]->commit_lsn);
+  if (limit < position_) return false;
+  const Lsn position{position_.value + 8 * random.Below((limit.value - position_.value) / 8 + 1)};
+  std::vector<TxnPtr> open;
+  for (const TxnPtr& txn : postgres.begun()) {
+    if (txn->log.empty() || (txn->commit_lsn.valid() && txn->commit_lsn < position) ||
+        (txn->aborted.valid() && txn->aborted <= position))
+      continue;
+    const auto streamed = streamed_.find(txn->xid);
+    const size_t next = streamed == streamed_.end() ? 0 : streamed->second.next;
+    if (next < txn->log.size() && txn->log[next].lsn <= position) open.push_back(txn);
+  }
+  if (open.empty()) return false;
+  DecodeTo(position);
+  StreamBlock(open[random.Below(open.size())]);
+  return true;
+}
+
+void ModelWalStream::StreamBlock(const TxnPtr& txn) {
+  Random& random = *source_->stream_random;
+  const bool first = !streamed_.contains(txn->xid);
+  Streamed& streamed = streamed_[txn->xid];
+  streamed.txn = txn;
+  Push(Bytes().U8('S').U32(txn->xid).U8(first ? 1 : 0).Take(), position_);
+  for (; streamed.next < txn->log.size(); ++streamed.next) {
+    const LoggedChange& logged = txn->log[streamed.next];
+    if (logged.lsn > position_) break;
+    // Rolled back before it was to be sent.
+    if (logged.undone.valid() && logged.undone <= position_) continue;
+    // The server notices that it has been rolled back meanwhile, and sends no more of it.
+    if (txn->aborted.valid() && random.OneIn(3)) {
+      streamed.next = txn->log.size();
+      break;
+    }
+    if (random.OneIn(20))
+      Push(InBlock(ChangeMessage({.kind = 'M'}, position_), txn->xid), position_);
+    streamed.subxids.insert(logged.subxid);
+    Send(logged.change, logged.lsn, streamed.relations_sent, logged.subxid);
+  }
+  Push("E", position_);
+}
+
+void ModelWalStream::StreamCommit(const Txn& txn) {
+  const Streamed& streamed = streamed_.at(txn.xid);
+  if (streamed.next < txn.log.size()) StreamBlock(streamed.txn);
+  // From now on the others need not be told either.
+  for (const auto& [oid, serial] : streamed.relations_sent)
+    relations_sent_[oid] = std::max(relations_sent_[oid], serial);
+  streamed_.erase(txn.xid);
+  Push(Bytes()
+           .U8('c')
+           .U32(txn.xid)
+           .U8(0)
+           .U64(txn.commit_lsn.value)
+           .U64(txn.end_lsn.value)
+           .U64(ServerTime(txn.time))
+           .Take(),
+       txn.end_lsn);
 }
 
 Result<std::optional<std::string_view>> ModelWalStream::Next(Instant now) {

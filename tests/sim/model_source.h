@@ -40,6 +40,10 @@ struct SimSource {
   uint64_t failure_one_in = 0;
   bool slow_copies = false;  ///< chunks stay open while much happens
   bool spontaneous_keepalives = true;
+  /// Transactions are sent while they are open: a block about once in so many chances; 0: never.
+  uint64_t stream_one_in = 0;
+  bool hide_subtransaction_aborts = false;  ///< as if the engine did not act on them
+  Random* stream_random = nullptr;
   std::function<void(Lsn received, Lsn flushed)> on_status;
   std::function<void(const std::string&)> trace;
 
@@ -60,10 +64,24 @@ class ModelWalStream : public WalStream {
   Instant NextEvent() const { return stalled_until_; }
 
  private:
+  /// What was sent of a transaction before its end.
+  struct Streamed {
+    TxnPtr txn;
+    size_t next = 0;  ///< in its log
+    std::set<uint32_t> subxids;
+    std::map<uint32_t, uint64_t> relations_sent;
+  };
   void Decode();
+  void DecodeTo(Lsn position);
+  void DecodeWhole(const Txn& txn);
+  bool StreamOpen();
+  void StreamBlock(const TxnPtr& txn);
+  void StreamCommit(const Txn& txn);
+  void StreamAbort(Streamed& streamed, uint32_t subxid);
   void Keepalive(bool reply);
   void Push(std::string payload, Lsn end);
-  void Relation(uint32_t oid, const ModelTableState& state);
+  void Send(const WireChange& change, Lsn lsn, std::map<uint32_t, uint64_t>& relations_sent,
+            std::optional<uint32_t> subxid);
 
   SimSource* const source_;
   Lsn start_;
@@ -73,6 +91,7 @@ class ModelWalStream : public WalStream {
   std::deque<std::string> frames_;
   std::string current_;
   std::map<uint32_t, uint64_t> relations_sent_;
+  std::map<uint32_t, Streamed> streamed_;  ///< by xid
   Instant stalled_until_ = kNever;
 };
 

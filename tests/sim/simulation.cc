@@ -16,13 +16,17 @@ constexpr uint64_t kMaxRounds = 400'000;
 constexpr uint64_t kMaxRoundsAtOneMoment = 20'000;
 constexpr Duration kCalmLimit = std::chrono::minutes(10);
 
-WorkloadOptions DrawWorkload(Random& random) {
+// The longest that the server may wait for a status: twice the interval, for a Step may be late.
+constexpr Duration kSilenceLimit = std::chrono::seconds(20);
+
+WorkloadOptions DrawWorkload(Random& random, bool savepoints) {
   WorkloadOptions options;
   options.ddl = !random.OneIn(3);
   options.visibility_lag = !random.OneIn(3);
   options.asynchronous_commit = !random.OneIn(3);
   options.publication_changes = random.OneIn(2);
   options.keys = 3 + random.Below(10);
+  options.savepoints = savepoints;
   if (random.OneIn(2)) options.take_over_one_in = 2 + random.Below(5);
   return options;
 }
@@ -110,7 +114,8 @@ struct Simulation::Life {
 Simulation::Simulation(const SimulationOptions& options)
     : options_(options),
       random_(options.seed * 0x9e3779b97f4a7c15u + 1),
-      postgres_(random_.Next(), DrawWorkload(random_)),
+      stream_random_(options.seed * 0x9e3779b97f4a7c15u + 2),
+      postgres_(random_.Next(), DrawWorkload(random_, options.streaming)),
       by_(kActors, kNever) {
   if (options_.trace) {
     postgres_.trace = store_.trace = source_.trace = [this](const std::string& text) { Say(text); };
@@ -127,6 +132,10 @@ Simulation::Simulation(const SimulationOptions& options)
   source_.postgres = &postgres_;
   source_.clock = &clock_;
   source_.random = &random_;
+  source_.stream_random = &stream_random_;
+  if (options_.streaming && !stream_random_.OneIn(4))
+    source_.stream_one_in = 1 + stream_random_.Below(6);
+  source_.hide_subtransaction_aborts = options_.mutant == Mutant::kHideSubtransactionAborts;
   source_.failure_one_in = random_.OneIn(2) ? 0 : 500 + random_.Below(3000);
   source_.slow_copies = random_.OneIn(2);
   source_.spontaneous_keepalives = !random_.OneIn(3);
@@ -137,6 +146,7 @@ Simulation::Simulation(const SimulationOptions& options)
                        FormatLsn(durable)));
     if (flushed < last_reported_ || received < last_received_ || flushed > received)
       Fail("reported positions go back");
+    last_status_ = clock_.Now();
     last_reported_ = flushed;
     last_received_ = received;
   };
@@ -186,6 +196,10 @@ Status Simulation::Begin() {
   options.max_rows = static_cast<int64_t>(1 + random_.Below(20));
   options.chunk_rows = 4;
   options.selected = [](const std::string&, const std::string&) { return true; };
+  // Often so little that transactions go to disk.
+  options.open_transactions = {.memory_bytes = stream_random_.OneIn(2) ? 1 : 1 << 20,
+                               .spill_dir = "/tmp"};
+  last_status_ = clock_.Now();
   life_ = std::make_unique<Life>(this, checkpoint, std::move(destination), options);
   std::fill(by_.begin(), by_.end(), clock_.Now());
   return Status::OK();
@@ -262,6 +276,8 @@ void Simulation::Wait() {
   // Waiting clients end at last, and the server writes its WAL out.
   if (random_.OneIn(50)) postgres_.Flush();
   if (next == kNever) return Fail("everybody waits for ever");
+  // Whatever holds the stream up, the server hears from us.
+  if (clock_.Now() - last_status_ > kSilenceLimit) Fail("the server got no status for long");
   clock_.Set(std::max(next, clock_.Now() + Duration(1)));
 }
 
@@ -423,10 +439,11 @@ SimulationResult Simulation::Run() {
   return result_;
 }
 
-SimulationResult RunSeed(uint64_t seed, bool trace, Mutant mutant) {
+SimulationResult RunSeed(uint64_t seed, bool trace, Mutant mutant, bool streaming) {
   SimulationOptions options;
   options.seed = seed;
   options.mutant = mutant;
+  options.streaming = streaming;
   if (trace) {
     options.trace = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
   }

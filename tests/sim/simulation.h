@@ -19,6 +19,7 @@ namespace etl {
 struct SimulationOptions {
   uint64_t seed = 1;
   Mutant mutant = Mutant::kNone;
+  bool streaming = true;  ///< most seeds send transactions while they are open
   std::function<void(const std::string&)> trace;
 };
 
@@ -58,6 +59,7 @@ class Simulation {
 
   const SimulationOptions options_;
   Random random_;
+  Random stream_random_;
   SimClock clock_;
   ModelPostgres postgres_;
   DestinationStore store_;
@@ -73,6 +75,7 @@ class Simulation {
   bool use_target_ = false;
   Lsn last_reported_;
   Lsn last_received_;
+  Instant last_status_{};
   Lsn hold_;
   std::string failure_;
   std::string last_end_;
@@ -81,6 +84,7 @@ class Simulation {
 };
 
 /// Prints the lines of a run's trace to stderr.
-SimulationResult RunSeed(uint64_t seed, bool trace, Mutant mutant = Mutant::kNone);
+SimulationResult RunSeed(uint64_t seed, bool trace, Mutant mutant = Mutant::kNone,
+                         bool streaming = true);
 
 }  // namespace etl

@@ -92,6 +92,7 @@ class DuckDbDestination : public Destination {
   Status ApplySchema(const SchemaChange& change, Progress* progress);
   Status ApplyCopyStart(const CopyStart& start, Progress* progress);
   Status ApplyPlan(const CopyPlan& plan);
+  /// `progress`: the reader learns of it; null when it ordered the stop itself.
   Status ApplyStop(const TableStop& stop, Progress* progress);
   Status SetAside(const Diverged& diverged, Progress* progress);
   Result<std::optional<std::string>> WhyRefused(const TableSchema& schema);

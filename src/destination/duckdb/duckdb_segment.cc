@@ -87,9 +87,9 @@ Result<std::optional<DuckDbDestination::Diverged>> DuckDbDestination::ApplyParts
     } else if (const auto* plan = std::get_if<CopyPlan>(&part)) {
       ETL_RETURN_IF_ERROR(ApplyPlan(*plan));
     } else if (const auto* stop = std::get_if<TableStop>(&part)) {
-      // Not told back: by then the reader may have begun the table's next copy.
-      Progress asked_for;
-      ETL_RETURN_IF_ERROR(ApplyStop(*stop, &asked_for));
+      // Who sent it knows. An answer would come after a copy that it has begun meanwhile, and end
+      // it.
+      ETL_RETURN_IF_ERROR(ApplyStop(*stop, /*progress=*/nullptr));
     } else if (const auto* fingerprint = std::get_if<TableFingerprint>(&part)) {
       if (TableState* table = Find(fingerprint->table); table != nullptr) {
         Remember(fingerprint->table);
@@ -414,7 +414,7 @@ Status DuckDbDestination::ApplyStop(const TableStop& stop, Progress* progress) {
   table.checkpoint.done.clear();
   table.checkpoint.stop_code = stop.code;
   table.checkpoint.stop_reason = stop.reason;
-  progress->stopped.push_back(stop);
+  if (progress != nullptr) progress->stopped.push_back(stop);
   return books_.SaveTable(*connection_, table);
 }
 

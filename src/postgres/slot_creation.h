@@ -1,0 +1,21 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "postgres/connection.h"
+
+namespace etl {
+
+/// Creates a temporary pgoutput slot that every later change can be decoded from; the server drops
+/// it with `connection`'s session, a replication connection.
+///
+/// While a slot is created the server waits for the transactions that are open. Schema changes that
+/// are committed meanwhile are forgotten: what follows is decoded with the tables as they were, so
+/// that a new column is left out without a word, or not at all ("could not map filenode"). Such a
+/// slot is dropped and created again, until none was committed meanwhile or the deadline comes.
+/// `waiting` is called about every 100 ms.
+Status CreateTemporarySlot(PgConnection& connection, const std::string& name, Instant deadline,
+                           const std::function<void()>& waiting);
+
+}  // namespace etl
