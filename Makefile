@@ -27,6 +27,7 @@ build: ## the release binary, build/release/bin/etl-stream
 
 test: ## build, then the whole test suite; the last line is "N passed, N failed"
 	@tools/build release
+	@tools/bootstrap_python >/dev/null
 	@tools/run_tests build/release $(FILTER)
 
 demo: ## a private PostgreSQL with a live workload, copied into demo.duckdb and verified
@@ -61,4 +62,5 @@ test-versions: ## the end-to-end tests on other PostgreSQL versions
 clean: ## removes what was built; keeps the downloads in build/deps
 	@echo '[clean] removing build/* (but build/deps) and demo.duckdb'
 	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +; fi
+	@find tests -name __pycache__ -exec rm -rf {} +
 	@rm -f demo.duckdb demo.duckdb.wal

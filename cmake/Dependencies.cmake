@@ -20,6 +20,8 @@ find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(GTest REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+find_package(ZLIB REQUIRED)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 
 # Programs find Arrow in ../lib, relative to themselves: the folder `bin` with its neighbour `lib` may be moved anywhere.
 file(GLOB ETL_ARROW_LIBRARY ${ETL_DEPS_DIR}/arrow/lib/libarrow.so.*)

@@ -8,7 +8,7 @@ set(ETL_LAYERS
   net=2 decode=2 postgres=2
   batch=3 catalog=3
   destination=4
-  destination_null=5 destination_duckdb=5 apply=5
+  destination_null=5 destination_duckdb=5 destination_snowflake=5 apply=5
   pipeline=6
   control=7 ops=7
   app=8)

@@ -213,6 +213,25 @@ class RunTests(Tree):
         status, _, last = self.run_tests("nothing_like_it")
         self.assertEqual((status, last), (1, "0 passed, 0 failed"))
 
+    def test_the_emulators_tests_are_run_by_their_own_python(self):
+        (self.root / "build" / "CTestTestfile.cmake").write_text("")
+        environment = dict(os.environ, ETL_DEPS_DIR=str(self.root / "deps"))
+
+        def run():
+            answer = subprocess.run([str(TOOLS / "run_tests"), str(self.root / "build"), "=emulator_test_rows.py"],
+                                    stdout=subprocess.PIPE, text=True, check=False, timeout=120, env=environment)
+            return answer.returncode, answer.stdout
+
+        status, output = run()
+        self.assertEqual(1, status)
+        self.assertIn("tools/bootstrap_python makes it", output)
+        python = self.root / "deps" / "python" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text("#!/bin/sh\necho 'Ran 3 tests in 0.1s'\n")
+        python.chmod(0o755)
+        status, output = run()
+        self.assertEqual((0, "3 passed, 0 failed"), (status, output.splitlines()[-1]))
+
     def test_a_process_left_behind_is_ended_and_counts_as_a_failure(self):
         self.program("a_test", "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
                                "print(child.pid)\n"

@@ -218,6 +218,8 @@ constexpr ErrorPage kPages[] = {
      "A composite type was changed (ALTER TYPE). The table is copied again by itself; if it is "
      "not, "
      "please report it with the log."},
+    {"ETL-D146", "rows could not be made into a request",
+     "This should not happen: please report it with the log."},
     {"ETL-D150", "the destination's rows are not what they should be",
      "Somebody changed the table. etl-stream pipeline resync PIPELINE --table TABLE"},
     {"ETL-D151", "a stored copy cannot be continued",

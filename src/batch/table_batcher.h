@@ -11,14 +11,13 @@
 #include "base/status.h"
 #include "decode/pgoutput.h"
 #include "model/change_batch.h"
+#include "model/unrepresentable.h"
 
 namespace etl {
 
 /// Code of the error (kSchema) of a value of a composite type with other attributes than the
 /// schema shows: the type was changed, which nothing in the stream tells.
 inline constexpr std::string_view kOtherAttributes = "ETL-D145";
-
-enum class OnUnrepresentable : uint8_t { kError, kNull };
 
 /// How cells become values; shared by all batchers of a pipeline, outlives them. Not changed after
 /// start but for the counter.

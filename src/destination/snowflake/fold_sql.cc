@@ -1,0 +1,193 @@
+#include "destination/snowflake/fold_sql.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "destination/snowflake/claim_sql.h"
+#include "destination/snowflake/window_sql.h"
+
+namespace etl {
+namespace {
+
+std::string Boundary(Lsn lsn) { return QuoteLiteral(BoundaryText(lsn)); }
+
+class FoldText {
+ public:
+  FoldText(const SnowflakeTable& table, const Fold& fold)
+      : schema_(*table.schema),
+        fold_(fold),
+        window_(table, {Boundary(std::max(fold.from, fold.ignore_below)), Boundary(fold.high)}) {}
+
+  /// The rows of the table at `high`, as columns C<i>.
+  std::string Rows() const {
+    switch (schema_.identity) {
+      case Identity::kKey: return Keyed();
+      case Identity::kFullRow: return FullRows();
+      case Identity::kNone: break;
+    }
+    return fmt::format("WITH {}, {} SELECT {} FROM R UNION ALL SELECT {} FROM W WHERE OP = 'I'",
+                       window_.Changes(), Copied(), window_.PlainColumns(""),
+                       window_.PlainColumns(""));
+  }
+
+  std::string Missing() const {
+    std::string keys, unsent;
+    for (const int i : schema_.key) keys += fmt::format("F.C{} AS {}, ", i, window_.Stored(i));
+    for (const int i : window_.unsent())
+      unsent += fmt::format("{}F.U{}", unsent.empty() ? "" : " OR ", i);
+    if (unsent.empty()) unsent = "FALSE";
+    const std::string alien = HasLines() ? "F.ALIEN OR " : "";
+    return fmt::format(
+        "{}, {} SELECT {}F.POS AS LAST, b.SEG AS BROKEN FROM F LEFT JOIN R ON {} LEFT JOIN {} AS b "
+        "ON b.POS = F.POS WHERE F.OP <> 'D' AND ({}) AND ({}R.POS IS NULL)",
+        window_.FinalStates(true), Copied(), keys, window_.SameKey("F", "R"),
+        HasLines() ? "B" : "(SELECT POS, POS AS SEG FROM W)", unsent, alien);
+  }
+
+  const WindowSql& window() const { return window_; }
+
+ private:
+  bool HasLines() const { return !window_.unsent().empty(); }
+
+  /// `R AS (…)`: rows of the done attempts, one a key; none if the table was truncated since.
+  std::string Copied() const {
+    const std::string position = "l." + QuoteIdentifier(kPositionColumn);
+    const std::string op = "l." + QuoteIdentifier(kOpColumn);
+    std::string once = position;
+    if (schema_.identity == Identity::kKey) {
+      once.clear();
+      for (const int i : schema_.key)
+        once += (once.empty() ? "" : ", ") + window_.Comparable(i, "l." + window_.Stored(i));
+    }
+    return fmt::format(
+        "R AS (SELECT {0} AS POS, {1} FROM {2} AS l WHERE {0} >= {3} AND {0} < {4} AND {5} = 'R' "
+        "AND {6} AND (SELECT COUNT(*) FROM {2} AS l WHERE {7} AND {5} = 'T') = 0 QUALIFY "
+        "ROW_NUMBER() OVER (PARTITION BY {8} ORDER BY {0}) = 1)",
+        position, window_.Selected(), window_.landing(), Boundary(Lsn{fold_.from.value - 1}),
+        Boundary(fold_.from), op, Done(position), window_.InRange(), once);
+  }
+
+  /// The attempt is the first 24 bits of the ordinal: six digits. Lists are kept short of the
+  /// limits for one.
+  std::string Done(const std::string& position) const {
+    constexpr size_t kListLimit = 5000;
+    std::string text;
+    for (size_t i = 0; i < fold_.done.size(); ++i) {
+      const bool first = i % kListLimit == 0;
+      if (first) {
+        if (i > 0) text += ") OR ";
+        text += "SUBSTR(" + position + ", 18, 6) IN (";
+      }
+      text += fmt::format("{}'{:06x}'", first ? "" : ", ", fold_.done[i]);
+    }
+    return fold_.done.empty() ? "FALSE" : "(" + text + "))";
+  }
+
+  std::string Keyed() const {
+    std::string list;
+    for (int i = 0; i < window_.columns(); ++i) {
+      const auto& unsent = window_.unsent();
+      const bool may = std::find(unsent.begin(), unsent.end(), i) != unsent.end();
+      list += (i > 0 ? ", " : "") +
+              (may ? fmt::format("CASE WHEN F.U{0} THEN R.C{0} ELSE F.C{0} END", i)
+                   : fmt::format("F.C{}", i));
+    }
+    const std::string same = window_.SameKey("F", "R");
+    // A copied row of a moved key may be that of another row that had the key before: not trusted.
+    return fmt::format(
+        "{}, {} SELECT {} FROM R LEFT JOIN F ON {} WHERE F.POS IS NULL UNION ALL SELECT {} FROM F "
+        "LEFT JOIN R ON {}{} WHERE F.OP <> 'D'",
+        window_.FinalStates(true), Copied(), window_.PlainColumns("R."), same, list,
+        HasLines() ? "NOT F.ALIEN AND " : "", same);
+  }
+
+  std::string FullRows() const {
+    std::string groups, keys, partition, equal;
+    for (int i = 0; i < window_.columns(); ++i) {
+      const char* separator = i > 0 ? ", " : "";
+      const std::string own = window_.Comparable(i, fmt::format("C{}", i));
+      const std::string of_row = window_.Comparable(i, fmt::format("a.C{}", i));
+      groups += separator + own;
+      keys += fmt::format("{}{} AS E{}", separator, own, i);
+      partition += separator + of_row;
+      equal += fmt::format("{}{} IS NOT DISTINCT FROM g.E{}", i > 0 ? " AND " : "", of_row, i);
+    }
+    return fmt::format(
+        "WITH {0}, {1}, G AS (SELECT {2}, COUNT(*) AS GONE FROM W WHERE OP = 'D' GROUP BY {3}), A "
+        "AS (SELECT {4} FROM R UNION ALL SELECT {4} FROM W WHERE OP = 'I') SELECT a.* FROM A AS a "
+        "LEFT JOIN G AS g ON {5} QUALIFY ROW_NUMBER() OVER (PARTITION BY {6} ORDER BY {7}) > "
+        "COALESCE(g.GONE, 0)",
+        window_.Changes(), Copied(), keys, groups, window_.PlainColumns(""), equal, partition,
+        window_.Comparable(0, "a.C0"));
+  }
+
+  const TableSchema& schema_;
+  const Fold& fold_;
+  const WindowSql window_;
+};
+
+}  // namespace
+
+Position CopiedPosition(Lsn from, CopyAttempt attempt, uint64_t row) {
+  return {Lsn{from.value - 1}, (uint64_t{attempt} << kAttemptShift) + row};
+}
+
+std::string MissingSql(const SnowflakeTable& table, const Fold& fold) {
+  return FoldText(table, fold).Missing();
+}
+
+std::vector<std::string> FoldSql(const SnowflakeTable& table, const Fold& fold,
+                                 const SnowflakeName& place) {
+  const FoldText text(table, fold);
+  const ClaimSql claim(table);
+  const bool direct = place == table.names.Target(*table.schema);
+  return {"BEGIN TRANSACTION",
+          claim.Claim("copying", Boundary(fold.from), Boundary(fold.high)),
+          claim.Guard(Boundary(fold.from), Boundary(fold.high)),
+          "DELETE FROM " + place.Sql(),
+          fmt::format("INSERT INTO {} ({}) SELECT * FROM ({}) AS f", place.Sql(),
+                      text.window().StoredColumns(""), text.Rows()),
+          PurgeLandingSql(table, fold.high),
+          claim.DropOlder(),
+          claim.Apply(direct ? "live" : "swap"),
+          "COMMIT"};
+}
+
+std::string SwapStateSql(const SnowflakeTable& table) {
+  const SnowflakeName target = table.names.Target(*table.schema);
+  return fmt::format(
+      "SELECT TABLE_NAME FROM {}.INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME "
+      "IN ({}, {}, {})",
+      QuoteIdentifier(target.database), QuoteLiteral(target.schema), QuoteLiteral(target.name),
+      QuoteLiteral(table.names.Shadow(table.pipeline, *table.schema, table.generation).name),
+      QuoteLiteral(table.names.Retired(table.pipeline, *table.schema).name));
+}
+
+std::optional<std::string> NextSwapStep(const SnowflakeTable& table, const SwapState& state) {
+  if (!state.shadow) return std::nullopt;
+  const SnowflakeName target = table.names.Target(*table.schema);
+  const SnowflakeName retired = table.names.Retired(table.pipeline, *table.schema);
+  if (!state.target) {
+    return "ALTER TABLE " +
+           table.names.Shadow(table.pipeline, *table.schema, table.generation).Sql() +
+           " RENAME TO " + target.Sql();
+  }
+  // One that an earlier swap left behind.
+  if (state.retired) return "DROP TABLE IF EXISTS " + retired.Sql();
+  return "ALTER TABLE " + target.Sql() + " RENAME TO " + retired.Sql();
+}
+
+std::string FinishSwapSql(const SnowflakeTable& table) {
+  return fmt::format(
+      "UPDATE {} SET \"PHASE\" = 'live' WHERE \"PIPELINE\" = {} AND \"TABLE_OID\" = {} AND "
+      "\"GENERATION\" = {} AND \"PHASE\" = 'swap'",
+      table.names.Watermark().Sql(), QuoteLiteral(table.pipeline), table.schema->id.oid,
+      table.generation);
+}
+
+std::string DropRetiredSql(const SnowflakeTable& table) {
+  return "DROP TABLE IF EXISTS " + table.names.Retired(table.pipeline, *table.schema).Sql();
+}
+
+}  // namespace etl
