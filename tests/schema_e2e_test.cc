@@ -100,12 +100,24 @@ TEST_F(Schema, ARenamedLabelOfAnEnumIsCopiedAgainAndANewOneIsNot) {
 TEST_F(Schema, AnOldLabelOfATransactionThatWasOpenDoesNotStay) {
   ASSERT_TRUE(
       Sql("CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE a (id int PRIMARY KEY, m mood); "
-          "INSERT INTO a VALUES (1, 'sad')"));
+          "INSERT INTO a VALUES (1, 'sad'); CREATE TABLE bag (m mood); ALTER TABLE bag REPLICA "
+          "IDENTITY FULL; INSERT INTO bag VALUES ('sad'), ('sad')"));
   ASSERT_NO_FATAL_FAILURE(Synced());
-  ASSERT_TRUE(Sql("BEGIN; INSERT INTO a VALUES (2, 'sad'); PREPARE TRANSACTION 'open'"));
+  ASSERT_TRUE(
+      Sql("BEGIN; INSERT INTO a VALUES (2, 'sad'); DELETE FROM bag WHERE ctid = '(0,1)'; PREPARE "
+          "TRANSACTION 'open'"));
   ASSERT_TRUE(Sql("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"));
+  const auto copying = [&] { return TablePhase("public.a") == "copying"; };
+  {
+    Running sync = space_.Start({"sync"});
+    EXPECT_TRUE(Eventually(copying));
+    (void)sync.Kill();
+  }
   Running sync = space_.Start({"sync"});
-  EXPECT_TRUE(Eventually([&] { return TablePhase("public.a") == "copying"; }));
+  EXPECT_TRUE(Eventually([&] {
+    return sync.err_so_far().find("copy begins") != std::string::npos;
+  })) << sync.err_so_far();
+  EXPECT_TRUE(Eventually(copying));
   ASSERT_TRUE(Sql("COMMIT PREPARED 'open'"));
   const Ended ended = sync.Wait(seconds(30));
   EXPECT_EQ(ended.exit_code, 0) << ended.Describe();
@@ -132,6 +144,12 @@ TEST_F(Schema, AChangedCompositeTypeIsCopiedAgain) {
   EXPECT_EQ(Copy("SELECT s::VARCHAR FROM copy.public.a ORDER BY id"),
             "{'x': 1, 'label': one, 'w': NULL}; {'x': 2, 'label': two, 'w': NULL}; {'x': 3, "
             "'label': three, 'w': 4}");
+  ASSERT_TRUE(
+      Sql("ALTER TYPE spot DROP ATTRIBUTE w; ALTER TYPE spot ADD ATTRIBUTE v text; INSERT INTO a "
+          "VALUES (4, '(4,four,seven)')"));
+  Synced();
+  EXPECT_EQ(Copy("SELECT s::VARCHAR FROM copy.public.a WHERE id IN (3, 4) ORDER BY id"),
+            "{'x': 3, 'label': three, 'v': NULL}; {'x': 4, 'label': four, 'v': seven}");
 }
 
 TEST_F(Schema, APublicationThatLeavesOutOperationsIsRefused) {
@@ -238,6 +256,20 @@ TEST_F(Columns, HashedLaterOrNoMoreOrUnderAnotherKeyAreCopiedAgain) {
   EXPECT_THAT(Copy("SELECT fingerprint FROM copy._etl.tables"), Not(HasSubstr("another")));
   ASSERT_EQ(SyncWith("", "another").exit_code, 0);
   EXPECT_EQ(Different(), "");
+}
+
+TEST_F(Columns, InAppendModeGoOnUnderNewRulesAndTheHistoryStays) {
+  const auto with = [&](const std::string& rules) {
+    WithPipeline(
+        {"mode: append", "hash_key: {env: HASH_KEY}", "columns: {public.users: " + rules + "}"});
+    return space_.Run({"sync"}, {{"HASH_KEY", "k"}});
+  };
+  const Ended first = with("{exclude: [mail]}");
+  ASSERT_EQ(first.exit_code, 0) << first.Describe();
+  const Ended second = with("{hash: [name]}");
+  ASSERT_EQ(second.exit_code, 0) << second.Describe();
+  EXPECT_EQ(Copy("SELECT id, length(name), mail FROM copy.public.users ORDER BY id, _etl_lsn"),
+            "1, 3, NULL; 1, 64, ann@x; 2, 3, NULL; 2, 64, bob@x");
 }
 
 TEST_F(Columns, OfARenamedTableKeepTheirRulesOrStop) {

@@ -82,7 +82,8 @@ std::string FingerprintToText(const Fingerprint& fingerprint) {
       list.push_back(Json::array({part.id, part.name, part.type, part.typmod, part.row_xmin}));
     json["types"].push_back(Json::array({oid, std::move(list)}));
   }
-  return json.dump();
+  // Names of a database without an encoding may be no UTF-8.
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 Result<Fingerprint> FingerprintFromText(std::string_view text) {

@@ -143,7 +143,8 @@ bool HashUnderstoodInBinary(const ColumnType& type) {
 }
 
 Result<std::string> HashKeyDigest(std::string_view key) {
-  const auto text = std::make_shared<ColumnType>(ColumnType{.kind = TypeKind::kText});
+  auto text = std::make_shared<ColumnType>();
+  text->kind = TypeKind::kText;
   ETL_ASSIGN_OR_RETURN(const std::unique_ptr<ColumnBuilder> builder, MakeHashBuilder(text, key));
   if (builder->AppendText("etl-stream: which key columns are hashed with") != CellResult::kOk)
     return MakeError(ErrorKind::kInternal, "ETL-D144", "the key of hashed columns cannot be used");

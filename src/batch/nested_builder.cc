@@ -178,9 +178,8 @@ class StructBuilder final : public ColumnBuilder {
       if (count == fields_.size()) return Undo(CellResult::kAttributes);
       ColumnBuilder& field = *fields_[count];
       const CellResult result = item.null ? field.AppendNull() : (field.*append)(item.bytes);
-      // Not a value of the attribute's type: it is another attribute's.
       if (result != CellResult::kOk) [[unlikely]]
-        return Undo(result == CellResult::kMalformed ? CellResult::kAttributes : result);
+        return Undo(result);
     }
     if (reader.result() != CellResult::kOk) return Undo(reader.result());
     if (count != fields_.size()) return Undo(CellResult::kAttributes);

@@ -52,6 +52,10 @@ bool IsSized(const ColumnType& type) {
   }
 }
 
+bool HasComposite(const ColumnType& type) {
+  return type.kind == TypeKind::kStruct || (type.element != nullptr && HasComposite(*type.element));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<RowBuilder>> RowBuilder::Make(TableSchemaPtr schema,
@@ -144,7 +148,9 @@ Status RowBuilder::Settle(const WireSlot& slot, CellResult result) {
   ErrorParts parts;
   parts.why = std::string(ReasonOf(result));
   if (!IsUnrepresentable(result)) {
-    if (result == CellResult::kAttributes) {
+    // A value that is not of its attribute's type is another attribute's.
+    if (result == CellResult::kAttributes ||
+        (result == CellResult::kMalformed && HasComposite(*column.type))) {
       return RowError(ErrorKind::kSchema, kOtherAttributes,
                       fmt::format("a value of column {} ({}) has other attributes than the table "
                                   "showed",

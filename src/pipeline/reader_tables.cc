@@ -311,6 +311,7 @@ Status Reader::AbandonTable(TableId id, TableRuntime& table, std::string reason)
 // Starts the (next) copy of a table at the boundary reached (rule C1).
 Status Reader::BeginTable(const TableFacts& facts) {
   TableRuntime& table = tables_.Add(facts.id);
+  const bool writers_gone = std::exchange(table.writers_gone, false);
   if (!TakeRules(table, facts.QualifiedName()))
     return StopWithoutRules(facts.id, table, facts.QualifiedName());
   table.leaves = facts.leaves;
@@ -366,8 +367,7 @@ Status Reader::BeginTable(const TableFacts& facts) {
   table.awaited_types.reset();
   table.writers_gone_at = Lsn{};
   // Without a snapshot no row of before is read.
-  if (types_changed && !table.writers_gone && options_.snapshot) table.awaited_types = facts.types;
-  table.writers_gone = false;
+  if (types_changed && !writers_gone && options_.snapshot) table.awaited_types = facts.types;
   table.looked = false;
   table.looks_needed = 0;
   if (const auto last = relations_.find(facts.id); last != relations_.end()) {

@@ -211,6 +211,16 @@ TEST(DuckDbFullDisk, WhatIsSpilledHasABound) {
   EXPECT_NE(PartsOf(full).remedy.find("limits.spill"), std::string::npos) << ErrorLine(full);
 }
 
+TEST_F(DuckDbDestinationTest, AStopThatWasAskedForIsNotToldBack) {
+  Open(Mode::kMirror);
+  const TableSchemaPtr schema = Schema(1, "orders");
+  Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}});
+  const Progress progress =
+      Send({3000}, {TableStop{.table = schema->id, .code = "ETL-S124", .reason = "copied again"}});
+  // The reader may have begun the next copy by then, and would take it for a stop of that one.
+  EXPECT_TRUE(progress.stopped.empty());
+}
+
 TEST_F(DuckDbDestinationTest, ATableThatSomebodyElseMadeIsNeverTouched) {
   Open(Mode::kMirror);
   Sql("CREATE SCHEMA public; CREATE TABLE public.Taken AS SELECT 42 AS a");
