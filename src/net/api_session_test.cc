@@ -126,7 +126,7 @@ TEST_F(ApiSessionTest, ARefusedTokenIsRenewedOnceAndTheRequestIsNotLost) {
 }
 
 TEST_F(ApiSessionTest, AnUnknownOutcomeIsSaidSo) {
-  const auto forever = [&](Reply reply) {
+  const auto forever = [&](const Reply& reply) {
     replies_.assign(1000, reply);
     ApiCall call = Append();
     call.retry.within = seconds(20);
@@ -177,7 +177,7 @@ TEST_F(ApiSessionTest, TheBreakerKeepsAServiceThatIsDownFromBeingAsked) {
 TEST_F(ApiSessionTest, CancelledCallsAreNeverHeardOfAgain) {
   bool called = false;
   const auto id = session_.Start(
-      Append(), [&](ApiResult, Instant) { called = true; }, clock_.now);
+      Append(), [&](const ApiResult&, Instant) { called = true; }, clock_.now);
   session_.Step(clock_.now);
   session_.Cancel(id);
   for (int i = 0; i < 20; ++i) {

@@ -55,8 +55,7 @@ SqlOutcome BlockingSql::Run(SqlRequest request) {
   if (request.role.empty()) request.role = role_;
   std::optional<SqlOutcome> outcome;
   sql_.Run(
-      std::move(request), [&](SqlOutcome got, Instant) { outcome = std::move(got); },
-      SystemClock().Now());
+      request, [&](SqlOutcome got, Instant) { outcome = std::move(got); }, SystemClock().Now());
   while (!outcome.has_value()) {
     const Instant now = SystemClock().Now();
     const bool session = session_.Step(now);

@@ -68,15 +68,15 @@ ApiCall ChannelClient::MakeCall(std::string_view verb, HttpMethod method) const 
   return call;
 }
 
-void ChannelClient::Send(ApiCall call, State state, void (ChannelClient::*then)(ApiResult, Instant),
-                         Instant now) {
+void ChannelClient::Send(ApiCall call, State state,
+                         void (ChannelClient::*then)(const ApiResult&, Instant), Instant now) {
   state_ = state;
   window_.Sent(now);
   call_ = context_.session.Start(
       std::move(call),
-      [this, then](ApiResult result, Instant when) {
+      [this, then](const ApiResult& result, Instant when) {
         call_ = 0;
-        (this->*then)(std::move(result), when);
+        (this->*then)(result, when);
       },
       now);
 }
@@ -90,7 +90,7 @@ void ChannelClient::SendOpen(Instant now) {
   Send(std::move(call), State::kOpening, &ChannelClient::OnOpened, now);
 }
 
-void ChannelClient::OnOpened(ApiResult result, Instant now) {
+void ChannelClient::OnOpened(const ApiResult& result, Instant now) {
   state_ = State::kToOpen;
   if (!result.status.ok()) return Fail(result.status);
   if (result.response.code != 200 && result.response.code != 201)
@@ -160,7 +160,7 @@ void ChannelClient::SendAppend(Instant now) {
   Send(std::move(call), State::kAppending, &ChannelClient::OnAppended, now);
 }
 
-void ChannelClient::OnAppended(ApiResult result, Instant now) {
+void ChannelClient::OnAppended(const ApiResult& result, Instant now) {
   state_ = State::kReady;
   if (!result.status.ok()) return Fail(result.status);
   const int code = result.response.code;
@@ -184,7 +184,7 @@ void ChannelClient::SendDrop(Instant now) {
   Send(std::move(call), State::kRemoving, &ChannelClient::OnDropped, now);
 }
 
-void ChannelClient::OnDropped(ApiResult result, Instant now) {
+void ChannelClient::OnDropped(const ApiResult& result, Instant now) {
   state_ = State::kReady;
   if (!result.status.ok()) return Fail(result.status);
   const int code = result.response.code;

@@ -124,14 +124,14 @@ class ChannelClient {
 
   std::string Path(std::string_view prefix, std::string_view suffix) const;
   ApiCall MakeCall(std::string_view verb, HttpMethod method) const;
-  void Send(ApiCall call, State state, void (ChannelClient::*then)(ApiResult, Instant),
+  void Send(ApiCall call, State state, void (ChannelClient::*then)(const ApiResult&, Instant),
             Instant now);
   void SendOpen(Instant now);
   void SendAppend(Instant now);
   void SendDrop(Instant now);
-  void OnOpened(ApiResult result, Instant now);
-  void OnAppended(ApiResult result, Instant now);
-  void OnDropped(ApiResult result, Instant now);
+  void OnOpened(const ApiResult& result, Instant now);
+  void OnAppended(const ApiResult& result, Instant now);
+  void OnDropped(const ApiResult& result, Instant now);
   void Opened(OpenAnswer answer, Instant now);
   /// Whether `status` is of a channel that was made anew.
   bool IsAnother(const ChannelStatus& status) const;

@@ -71,7 +71,7 @@ ApiCall SqlClient::MakeCall(const Running& running, HttpMethod method, const std
   return call;
 }
 
-SqlClient::Id SqlClient::Run(SqlRequest request, Done done, Instant now) {
+SqlClient::Id SqlClient::Run(const SqlRequest& request, Done done, Instant now) {
   const Id id = ++last_id_;
   auto running = std::make_unique<Running>();
   running->what = request.what;
@@ -83,7 +83,7 @@ SqlClient::Id SqlClient::Run(SqlRequest request, Done done, Instant now) {
   Running& at = *running_.emplace(id, std::move(running)).first->second;
   at.call = session_.Start(
       std::move(call),
-      [this, id](ApiResult result, Instant when) { OnAnswer(id, std::move(result), when); }, now);
+      [this, id](const ApiResult& result, Instant when) { OnAnswer(id, result, when); }, now);
   return id;
 }
 
@@ -92,10 +92,10 @@ void SqlClient::Get(Id id, Running& running, const std::string& handle, std::str
   running.poll_at = kNever;
   running.call = session_.Start(
       MakeCall(running, HttpMethod::kGet, "/" + PercentEncode(handle), std::move(query)),
-      [this, id](ApiResult result, Instant when) { OnAnswer(id, std::move(result), when); }, now);
+      [this, id](const ApiResult& result, Instant when) { OnAnswer(id, result, when); }, now);
 }
 
-void SqlClient::OnAnswer(Id id, ApiResult result, Instant now) {
+void SqlClient::OnAnswer(Id id, const ApiResult& result, Instant now) {
   const auto at = running_.find(id);
   if (at == running_.end()) return;
   Running& running = *at->second;
@@ -213,7 +213,7 @@ void SqlClient::SendCancel(const Running& running, Instant now) {
   call.what = "cancel " + running.what;
   call.retry.within = kCancelWithin;
   session_.Start(
-      std::move(call), [](ApiResult, Instant) {}, now);
+      std::move(call), [](const ApiResult&, Instant) {}, now);
 }
 
 void SqlClient::Finish(Id id, SqlOutcome outcome, Instant now) {

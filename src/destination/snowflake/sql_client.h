@@ -68,7 +68,7 @@ class SqlClient {
       : options_(std::move(options)), account_(std::move(account)), session_(session) {}
   ~SqlClient();
 
-  Id Run(SqlRequest request, Done done, Instant now);
+  Id Run(const SqlRequest& request, Done done, Instant now);
   /// Asks the server to end it, without waiting for that. The callback will not be called.
   void Cancel(Id id, Instant now);
   /// After ApiSession::Step. True if anything was done.
@@ -96,7 +96,7 @@ class SqlClient {
   ApiCall MakeCall(const Running& running, HttpMethod method, const std::string& path,
                    std::string query) const;
   void Get(Id id, Running& running, const std::string& handle, std::string query, Instant now);
-  void OnAnswer(Id id, ApiResult result, Instant now);
+  void OnAnswer(Id id, const ApiResult& result, Instant now);
   void OnResult(Id id, Running& running, SqlAnswer answer, Instant now);
   void OnPartition(Id id, Running& running, SqlAnswer answer, Instant now);
   void FetchNext(Id id, Running& running, Instant now);

@@ -42,11 +42,10 @@ class SqlClientTest : public ::testing::Test {
         }),
         sql_({}, MakeSnowflakeAccount("a", "").ValueOrDie(), service_.session) {}
 
-  SqlOutcome Run(SqlRequest request) {
+  SqlOutcome Run(const SqlRequest& request) {
     std::optional<SqlOutcome> outcome;
     sql_.Run(
-        std::move(request), [&](SqlOutcome got, Instant) { outcome = std::move(got); },
-        service_.clock.now);
+        request, [&](SqlOutcome got, Instant) { outcome = std::move(got); }, service_.clock.now);
     EXPECT_TRUE(RunOn([&] { return outcome.has_value(); }));
     return outcome.has_value() ? std::move(*outcome) : SqlOutcome();
   }
@@ -177,7 +176,8 @@ TEST_F(SqlClientTest, CancellingTellsTheServerAndNobodyElse) {
   replies_ = {Answer(202, kRunning)};
   bool called = false;
   const SqlClient::Id id = sql_.Run(
-      {.what = "x", .text = "y"}, [&](SqlOutcome, Instant) { called = true; }, service_.clock.now);
+      {.what = "x", .text = "y"}, [&](const SqlOutcome&, Instant) { called = true; },
+      service_.clock.now);
   RunOn([&] { return lines_.size() == 1 && service_.session.calls() == 0; });
   replies_ = {Answer(200, R"({"code":"000604"})")};
   sql_.Cancel(id, service_.clock.now);

@@ -75,14 +75,14 @@ void StreamingClient::Discover(Instant now) {
   call.retry = options_.retry;
   discovery_ = context_.session.Start(
       std::move(call),
-      [this](ApiResult result, Instant when) {
+      [this](const ApiResult& result, Instant when) {
         discovery_ = 0;
-        OnDiscovered(std::move(result), when);
+        OnDiscovered(result, when);
       },
       now);
 }
 
-void StreamingClient::OnDiscovered(ApiResult result, Instant now) {
+void StreamingClient::OnDiscovered(const ApiResult& result, Instant now) {
   if (!result.status.ok()) {
     failed_ = result.status;
     return;
@@ -151,9 +151,9 @@ bool StreamingClient::AskForStatus(Instant now) {
     call.body = HttpBody::Of(nlohmann::json{{"channel_names", std::move(names)}}.dump());
     pipe.call = context_.session.Start(
         std::move(call),
-        [this, at = key, asked](ApiResult result, Instant when) {
+        [this, at = key, asked](const ApiResult& result, Instant when) {
           pipes_.at(at).call = 0;
-          OnStatus(at, asked, std::move(result), when);
+          OnStatus(at, asked, result, when);
         },
         now);
     worked = true;
@@ -161,7 +161,7 @@ bool StreamingClient::AskForStatus(Instant now) {
   return worked;
 }
 
-void StreamingClient::OnStatus(const PipeKey& key, const Asked& asked, ApiResult result,
+void StreamingClient::OnStatus(const PipeKey& key, const Asked& asked, const ApiResult& result,
                                Instant now) {
   Pipe& pipe = pipes_.at(key);
   pipe.pause = std::min(options_.status_most, pipe.pause * 3 / 2);

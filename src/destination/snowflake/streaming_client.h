@@ -52,9 +52,9 @@ class StreamingClient {
   using Asked = std::vector<std::pair<ChannelId, uint64_t>>;  // with the channel's era
 
   void Discover(Instant now);
-  void OnDiscovered(ApiResult result, Instant now);
+  void OnDiscovered(const ApiResult& result, Instant now);
   bool AskForStatus(Instant now);
-  void OnStatus(const PipeKey& key, const Asked& asked, ApiResult result, Instant now);
+  void OnStatus(const PipeKey& key, const Asked& asked, const ApiResult& result, Instant now);
   Asked Waiting(const PipeKey& key) const;
   static PipeKey KeyOf(const ChannelAddress& address);
 
