@@ -32,6 +32,9 @@ class Crash : public E2eTest {
  protected:
   void SetUp() override {
     E2eTest::SetUp();
+    // A few chunks are stored at once: enough of them that this happens several times.
+    config_.pipeline[1] = "snapshot: {parallelism: 2, chunk_rows: 100}";
+    space_.Write(config_);
     ASSERT_TRUE(
         Sql("CREATE TABLE public.a (id int PRIMARY KEY, n int, v text); ALTER TABLE public.a ALTER "
             "v SET STORAGE EXTERNAL; INSERT INTO public.a SELECT i, i, repeat(md5(i::text), 100) "
@@ -175,7 +178,7 @@ TEST_F(Crash, WhileAPipelineIsDropped) {
 }
 
 TEST_F(Crash, DuringACopyFinishedChunksAreNotReadAgain) {
-  // 4 chunks of 500 rows and more; killed after the second one is stored.
+  // 20 chunks of 100 rows, up to four stored at once; killed after the third time.
   Running run = space_.Start({"run"}, {{"ETL_FAILPOINTS", "duckdb.chunk.after_commit=exit:3"}});
   const Ended ended = run.Wait(std::chrono::seconds(60));
   ASSERT_EQ(ended.signal, SIGKILL) << ended.Describe();
@@ -187,7 +190,8 @@ TEST_F(Crash, DuringACopyFinishedChunksAreNotReadAgain) {
   ASSERT_TRUE(planned.ok());
   const int chunks = std::atoi((*planned)[0][0]->c_str());
   ASSERT_GT(chunks, stored);
-  // What is left is stored chunk by chunk: dying at the one after the last never happens.
+  // What is left is stored at most as often as there are chunks left: dying after that never
+  // happens.
   const Ended rest =
       space_.Run({"sync"}, {{"ETL_FAILPOINTS", "duckdb.chunk.after_commit=exit:" +
                                                    std::to_string(chunks - stored + 2)}});

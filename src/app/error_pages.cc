@@ -265,6 +265,10 @@ constexpr ErrorPage kPages[] = {
      "please report it with the log."},
     {"ETL-D146", "rows could not be made into a request",
      "This should not happen: please report it with the log."},
+    {"ETL-D330", "a column's type cannot be changed in place",
+     "Snowflake does not alter a column of this type to the new one, so the table is copied again. "
+     "If "
+     "it is set aside instead: etl-stream pipeline resync PIPELINE --table TABLE"},
     {"ETL-D150", "the destination's rows are not what they should be",
      "Somebody changed the table. etl-stream pipeline resync PIPELINE --table TABLE"},
     {"ETL-D151", "a stored copy cannot be continued",
