@@ -102,8 +102,7 @@ class Engine {
   }
 
   void Start() {
-    pipeline_ =
-        Must(Pipeline::Start(spec_, /*new_history=*/false, resources_.budget(), SystemClock()));
+    pipeline_ = Must(Pipeline::Start(spec_, History::kKeep, resources_.budget(), SystemClock()));
     began_ = WallSeconds();
     cpu_began_ = ProcessCpuSeconds() - ThreadCpuSeconds();
   }

@@ -47,7 +47,7 @@ std::string Date(int64_t n) { return fmt::format("2026-{:02}-{:02}", n / 28 % 12
 std::vector<WideColumn> Wide() {
   using enum TypeKind;
   const auto number = [](int64_t n) { return std::to_string(n); };
-  const auto always = [](std::string text) { return [text](int64_t) { return text; }; };
+  const auto always = [](const std::string& text) { return [text](int64_t) { return text; }; };
   return {
       {kInt8, number},
       {kInt4, number},

@@ -48,7 +48,7 @@ TEST(Quoting, KeepsEveryByte) {
   EXPECT_EQ(QuoteLiteral("a\\'b"), " E'a\\\\''b'");
 }
 
-TypeRow Scalar(uint32_t oid, std::string name) {
+TypeRow Scalar(uint32_t oid, const std::string& name) {
   return TypeRow{.oid = oid, .name = name, .display = name};
 }
 
@@ -179,7 +179,7 @@ TEST(MakeTableSchema, IdentityFollowsReplicaIdentity) {
 }
 
 TEST(ServerErrors, BecomeKindAndCode) {
-  const auto map = [](std::string state, std::string message) {
+  const auto map = [](const std::string& state, const std::string& message) {
     const Status status = MapServerError({.sqlstate = state, .message = message}, "stream");
     return PartsOf(status).code + " " + std::string(ErrorKindName(KindOf(status)));
   };

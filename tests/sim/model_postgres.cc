@@ -30,7 +30,7 @@ const TypeRows& Types() {
   return types;
 }
 
-ModelColumn Column_(int16_t attnum, std::string name, uint32_t type, bool toastable = false) {
+ModelColumn MakeColumn(int16_t attnum, std::string name, uint32_t type, bool toastable = false) {
   ModelColumn column;
   column.attnum = attnum;
   column.name = std::move(name);
@@ -609,21 +609,21 @@ void ModelPostgres::CreateTable(Txn& txn, const std::string& name) {
   state.publication_entry = next_oid_++;
   state.relation_serial = next_serial_++;
   if (name == "keyed") {
-    state.columns = {Column_(1, "id", kInt4Oid), Column_(2, "a", kTextOid),
-                     Column_(3, "big", kTextOid, true), Column_(4, "n", kInt4Oid),
-                     Column_(5, "v", kVarcharOid)};
+    state.columns = {MakeColumn(1, "id", kInt4Oid), MakeColumn(2, "a", kTextOid),
+                     MakeColumn(3, "big", kTextOid, true), MakeColumn(4, "n", kInt4Oid),
+                     MakeColumn(5, "v", kVarcharOid)};
     state.key = {1};
     state.replica_identity = random_.OneIn(3) ? 'i' : 'd';
   } else if (name == "full_key") {
-    state.columns = {Column_(1, "k1", kInt4Oid), Column_(2, "big", kTextOid, true),
-                     Column_(3, "k2", kTextOid), Column_(4, "n", kInt8Oid)};
+    state.columns = {MakeColumn(1, "k1", kInt4Oid), MakeColumn(2, "big", kTextOid, true),
+                     MakeColumn(3, "k2", kTextOid), MakeColumn(4, "n", kInt8Oid)};
     state.key = {3, 1};
     state.replica_identity = random_.OneIn(2) ? 'f' : 'd';
   } else if (name == "keyless") {
-    state.columns = {Column_(1, "n", kInt4Oid), Column_(2, "big", kTextOid, true)};
+    state.columns = {MakeColumn(1, "n", kInt4Oid), MakeColumn(2, "big", kTextOid, true)};
     state.replica_identity = 'f';
   } else {
-    state.columns = {Column_(1, "n", kInt4Oid), Column_(2, "a", kTextOid)};
+    state.columns = {MakeColumn(1, "n", kInt4Oid), MakeColumn(2, "a", kTextOid)};
     state.replica_identity = random_.OneIn(2) ? 'n' : 'd';
   }
   for (ModelColumn& column : state.columns) column.row_xmin = txn.xid;
@@ -650,8 +650,8 @@ void ModelPostgres::SchemaAction(Txn& txn) {
   }
   const size_t index = plain.empty() ? 0 : plain[random_.Below(plain.size())];
   const auto add = [&](std::string name, uint32_t type) -> ModelColumn& {
-    ModelColumn column =
-        Column_(state.next_attnum++, std::move(name), type, type == kTextOid && random_.OneIn(2));
+    ModelColumn column = MakeColumn(state.next_attnum++, std::move(name), type,
+                                    type == kTextOid && random_.OneIn(2));
     column.row_xmin = txn.xid;
     state.columns.push_back(column);
     return state.columns.back();

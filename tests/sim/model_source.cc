@@ -110,7 +110,7 @@ void ModelWalStream::Keepalive(bool reply) {
   frames_.push_back(out.Take());
 }
 
-void ModelWalStream::Push(std::string payload, Lsn end) {
+void ModelWalStream::Push(const std::string& payload, Lsn end) {
   Bytes out;
   out.U8('w').U64(end.value).U64(end.value).U64(ServerTime(source_->clock->WallNow())).Raw(payload);
   frames_.push_back(out.Take());

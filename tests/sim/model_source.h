@@ -79,7 +79,7 @@ class ModelWalStream : public WalStream {
   void StreamCommit(const Txn& txn);
   void StreamAbort(Streamed& streamed, uint32_t subxid);
   void Keepalive(bool reply);
-  void Push(std::string payload, Lsn end);
+  void Push(const std::string& payload, Lsn end);
   void Send(const WireChange& change, Lsn lsn, std::map<uint32_t, uint64_t>& relations_sent,
             std::optional<uint32_t> subxid);
 

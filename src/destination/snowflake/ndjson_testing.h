@@ -48,9 +48,12 @@ struct TestColumn {
 };
 // A value in the server's text form, or NULL.
 struct TestCell {
+  // Rows of tests are written as lists of plain values.
+  // NOLINTBEGIN(google-explicit-constructor)
   TestCell(std::nullptr_t) : null(true) {}
   TestCell(const char* value) : text(value) {}
   TestCell(std::string value) : text(std::move(value)) {}
+  // NOLINTEND(google-explicit-constructor)
   std::string text;
   bool null = false;
 };

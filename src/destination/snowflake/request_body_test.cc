@@ -151,7 +151,9 @@ TEST_P(Bodies, TakeALargeRowThatCompressesWell) {
   Open(200'000, 150'000);
   std::mt19937_64 random(4);
   AddAll("small\n");
-  AddAll(std::string(20'000'000, 'x') + "\n");
+  std::string large;
+  large.assign(20'000'000, 'x');
+  AddAll(large + "\n");
   AddAll("small\n");
   AddAll(Line(&random, 190'000, 94));
   AddAll("small\n");
