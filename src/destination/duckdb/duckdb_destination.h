@@ -120,7 +120,7 @@ class DuckDbDestination : public Destination {
   const std::shared_ptr<DuckDbFile> file_;
   const Clock& clock_;
   StartOptions options_;
-  DuckDbBookkeeping books_{""};
+  DuckDbBookkeeping books_;
 
   std::mutex interrupt_mutex_;  // Guards interruptible_, against a connection that is being closed.
   duckdb_connection interruptible_ = nullptr;

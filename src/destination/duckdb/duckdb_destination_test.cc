@@ -118,6 +118,64 @@ class DuckDbDestinationTest : public testing::Test {
   std::unique_ptr<DuckDbDestination> destination_;
 };
 
+// Under the other mode rows would go into a table made for this one.
+class DuckDbMode : public DuckDbDestinationTest {
+ protected:
+  Status StartAs(Mode mode) {
+    destination_.reset();
+    destination_ = std::make_unique<DuckDbDestination>(file_, SystemClock());
+    return destination_->Start({.pipeline = "p", .mode = mode}).status();
+  }
+  /// As a version before the mode was stored has left the file.
+  void MakeOld() {
+    destination_.reset();
+    Sql("ALTER TABLE _etl.progress DROP COLUMN \"mode\"; UPDATE _etl.meta SET format = 1");
+  }
+  void ExpectRefused(const Status& status, const std::string& stored) {
+    EXPECT_EQ(KindOf(status), ErrorKind::kConfig) << ErrorLine(status);
+    EXPECT_EQ(PartsOf(status).code, "ETL-D126");
+    EXPECT_NE(PartsOf(status).remedy.find("mode: " + stored), std::string::npos)
+        << ErrorLine(status);
+  }
+};
+
+TEST_F(DuckDbMode, AnotherModeThanTheStoredOneIsRefused) {
+  Open(Mode::kAppend);
+  Send({2000}, {CopyStart{.schema = Schema(1, "t"), .generation = 1, .from = {2000}}});
+  ExpectRefused(StartAs(Mode::kMirror), "append");
+  EXPECT_TRUE(StartAs(Mode::kAppend).ok());
+  EXPECT_EQ(Lines("SELECT \"position\"::VARCHAR, \"mode\" FROM _etl.progress"),
+            std::vector<std::string>{"2000 append"});
+}
+
+TEST_F(DuckDbMode, TheModeOfAnOlderFileIsThatOfItsTables) {
+  for (const auto& [mode, other, name] : {std::tuple{Mode::kMirror, Mode::kAppend, "mirror"},
+                                          std::tuple{Mode::kAppend, Mode::kMirror, "append"}}) {
+    std::filesystem::remove(temporary_.path());
+    Open(mode);
+    MakeLive(Schema(1, "t"), {2000});
+    MakeOld();
+    ExpectRefused(StartAs(other), name);
+    EXPECT_TRUE(StartAs(mode).ok());
+    EXPECT_EQ(Lines("SELECT format::VARCHAR, \"mode\" FROM _etl.meta, _etl.progress"),
+              std::vector<std::string>{std::string("2 ") + name});
+  }
+}
+
+TEST_F(DuckDbMode, AFirstCopyUnderWayTellsTheModeOfAnOlderFileToo) {
+  Open(Mode::kMirror);
+  Send({2000}, {CopyStart{.schema = Schema(1, "t"), .generation = 1, .from = {2000}}});
+  MakeOld();
+  ExpectRefused(StartAs(Mode::kAppend), "mirror");
+}
+
+TEST_F(DuckDbMode, AnOlderFileWithoutTablesTakesTheFirstModeSeen) {
+  Open(Mode::kMirror);
+  MakeOld();
+  EXPECT_TRUE(StartAs(Mode::kAppend).ok());
+  ExpectRefused(StartAs(Mode::kMirror), "append");
+}
+
 // Two handles on one file would not see each other.
 TEST(DuckDbFiles, AFileIsTheSameBeforeAndAfterItExists) {
   TemporaryFile temporary;
