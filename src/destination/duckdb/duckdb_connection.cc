@@ -10,8 +10,6 @@
 namespace etl {
 namespace {
 
-constexpr int64_t kVectorRows = 2048;
-
 struct ResultHolder {
   duckdb_result result{};
   ~ResultHolder() { duckdb_destroy_result(&result); }
