@@ -60,6 +60,7 @@ class DuckDbDestination : public Destination {
     std::unique_ptr<DuckDbConnection> connection;
     std::vector<TableCheckpoint::DoneChunk> complete;
     int64_t complete_rows = 0;
+    int64_t bytes = 0;
     Instant complete_since{};
     struct Coming {
       uint32_t chunk = 0;

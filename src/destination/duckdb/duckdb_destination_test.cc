@@ -187,6 +187,29 @@ TEST_F(DuckDbMode, AnOlderFileWithoutTablesTakesTheFirstModeSeen) {
   ExpectRefused(StartAs(Mode::kMirror), "append");
 }
 
+// Rows of a transaction stay in memory until they are whole row groups.
+TEST_F(DuckDbDestinationTest, ChunksOfLargeRowsAreStoredOneByOne) {
+  Open(Mode::kMirror);
+  const TableSchemaPtr schema = Schema(1, "t");
+  CopyPlan plan{.table = {1}, .generation = 1};
+  for (uint32_t number = 0; number < 8; ++number)
+    plan.chunks.push_back({.number = number, .leaf = {1}});
+  Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}, plan});
+  const auto send = [&](uint32_t chunk, int64_t bytes) {
+    return Send(ChunkRows{.table = {1},
+                          .generation = 1,
+                          .chunk = chunk,
+                          .schema = schema,
+                          .rows = ModelBatch(*schema, {{std::to_string(chunk), "\"x\""}}),
+                          .done = ChunkRows::Done{.high = {1990}, .rows = 1},
+                          .bytes = bytes})
+        .chunks.size();
+  };
+  EXPECT_EQ(send(0, 1000), 0u) << "small ones wait for company";
+  EXPECT_EQ(send(1, (int64_t{256} << 20) / 8), 2u);
+  EXPECT_EQ(send(2, int64_t{256} << 20), 1u);
+}
+
 // Two handles on one file would not see each other.
 TEST(DuckDbFiles, AFileIsTheSameBeforeAndAfterItExists) {
   TemporaryFile temporary;
@@ -250,6 +273,17 @@ TEST(DuckDbFullDisk, TheErrorNamesTheFileOrTheFolderOfWhatDoesNotFitIntoMemory) 
   }
   const Status other = DuckDbError(DUCKDB_ERROR_IO, "Could not read", "COMMIT");
   EXPECT_EQ(PartsOf(NameFullPlace(other, options)).what, PartsOf(other).what);
+}
+
+TEST(DuckDbMemory, ACommitThatLacksItSaysSo) {
+  for (const char* why :
+       {"Failed to commit: failed to pin block of size 256.0 KiB (243.9 MiB/244.1 MiB used)",
+        "Failed to commit: could not allocate block of size 256.0 KiB"}) {
+    const Status status = DuckDbError(DUCKDB_ERROR_TRANSACTION, why, "COMMIT");
+    EXPECT_EQ(PartsOf(status).code, "ETL-D132");
+    EXPECT_EQ(KindOf(status), ErrorKind::kTransient);
+    EXPECT_NE(PartsOf(status).remedy.find("limits.memory"), std::string::npos);
+  }
 }
 
 TEST(DuckDbFullDisk, WhatIsSpilledHasABound) {
