@@ -25,6 +25,7 @@ const std::set<std::string> kByStoppingATable = {"duckdb.stop.before_commit",
                                                  "duckdb.stop.after_commit"};
 const std::set<std::string> kByANewTimeline = {"duckdb.timeline.before_commit",
                                                "duckdb.timeline.after_commit"};
+const std::set<std::string> kByRebuilding = {"duckdb.rebuild.middle"};
 const std::set<std::string> kByDropping = {"duckdb.forget.before_commit",
                                            "duckdb.forget.after_commit"};
 
@@ -78,7 +79,8 @@ class Crash : public E2eTest {
 
 TEST_F(Crash, TheListOfFailpointsIsTheSources) {
   std::set<std::string> listed;
-  for (const auto* set : {&kByFilling, &kByStoppingATable, &kByANewTimeline, &kByDropping})
+  for (const auto* set :
+       {&kByFilling, &kByStoppingATable, &kByANewTimeline, &kByRebuilding, &kByDropping})
     listed.insert(set->begin(), set->end());
   std::set<std::string> found;
   // Names are passed through functions too: every string of the form of a failpoint's name counts.
@@ -154,6 +156,34 @@ TEST_F(Crash, AtANewTimeline) {
     EXPECT_EQ(ended.signal, SIGKILL) << ended.Describe();
     Change(8);
     ExpectEqual();
+  }
+}
+
+// With the least memory, and a table of more vectors than a quarter of DuckDB's part may hold: the
+// second piece of the transaction builds the table anew.
+TEST_F(Crash, WhileATableIsBuiltAnew) {
+  ASSERT_TRUE(
+      Sql("CREATE TABLE public.large (id int PRIMARY KEY, n int); INSERT INTO public.large "
+          "SELECT i, 0 FROM generate_series(1, 2300000) i"));
+  config_.tables = "[public.large]";
+  config_.pipeline[1] = "snapshot: {parallelism: 2, chunk_rows: 500000}";
+  config_.top = {"limits: {memory: 64MiB}"};
+  space_.Write(config_);
+  ASSERT_EQ(space_.Sync().exit_code, 0);
+  int round = 0;
+  for (const char* name : {"duckdb.rebuild.middle", "duckdb.segment.after_commit"}) {
+    SCOPED_TRACE(name);
+    ASSERT_TRUE(Sql("UPDATE public.large SET n = n + 1 WHERE id % 2000 = 0"));
+    const Ended ended = space_.Run({"sync"}, {{"ETL_FAILPOINTS", std::string(name) + "=exit"}});
+    EXPECT_EQ(ended.signal, SIGKILL) << ended.Describe();
+    const Ended sync = space_.Sync();
+    EXPECT_EQ(sync.exit_code, 0) << sync.Describe();
+    const auto rows = QueryDuckDb(
+        space_.duckdb(), "SELECT count(*), count(DISTINCT id), sum(n) FROM copy.public.large");
+    ASSERT_TRUE(rows.ok()) << ErrorLine(rows.status());
+    EXPECT_EQ((*rows)[0][0], "2300000");
+    EXPECT_EQ((*rows)[0][1], "2300000");
+    EXPECT_EQ((*rows)[0][2], std::to_string(1150 * ++round));
   }
 }
 

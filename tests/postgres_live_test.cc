@@ -482,6 +482,20 @@ TEST_F(Postgres, ChunksCoverATableExactlyOnce) {
   EXPECT_EQ(bytes, 5000u * 104);
 }
 
+TEST_F(Postgres, ATableOfLargeValuesHasMoreChunks) {
+  Run("CREATE TABLE t(id int PRIMARY KEY, v text) WITH (fillfactor = 10); ALTER TABLE t ALTER v "
+      "SET "
+      "STORAGE EXTERNAL; INSERT INTO t SELECT i, repeat('x', 100000) FROM generate_series(1, 200) "
+      "i; "
+      "CREATE PUBLICATION pub FOR TABLE t; ANALYZE t");
+  auto catalog = LibpqSystemCatalog::Make(source_, {.publication = "pub", .slot = ""});
+  const auto plan = AskAndWait<ChunkPlanAnswer>(
+      **catalog, ChunkPlanQuery{.table = Facts()["t"].id, .chunk_bytes = 4 << 20});
+  ASSERT_OK(plan.status());
+  EXPECT_GE(plan->chunks.size(), 4u) << "20 MB";
+  EXPECT_LE(plan->chunks.size(), 10u);
+}
+
 TEST_F(Postgres, AChunkOfAnOlderSchemaFindsColumnsByNumber) {
   Run("CREATE TABLE t(id int PRIMARY KEY, old text, gone inet, kept text); "
       "INSERT INTO t VALUES (1, 'a', '1.2.3.4', 'k'); CREATE PUBLICATION pub FOR TABLE t");

@@ -229,6 +229,11 @@ constexpr ErrorPage kPages[] = {
      "`query` runs one statement that gives rows, and nothing can be changed. DuckDB's own words "
      "are "
      "in the message."},
+    {"ETL-D126", "the pipeline's tables were filled in another mode",
+     "A table holds the source's rows (mirror) or their changes (append), and one does not become "
+     "the other. Set `mode` as it was;\n"
+     "or let the pipeline write into another file, which is then filled from the start. The file "
+     "was not changed."},
     {"ETL-D130", "there is no space left for the destination",
      "The message names the file, or the folder into which DuckDB spills what does not fit into "
      "memory. What was stored stays, position and rows together; nothing of the transaction at "

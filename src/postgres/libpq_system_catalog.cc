@@ -56,7 +56,7 @@ std::string ChunkPlanSql(const ChunkPlanQuery& query) {
       "(SELECT 28 + "
       "coalesce(sum(CASE WHEN a.attlen > 0 THEN a.attlen ELSE 32 END), 0) FROM pg_attribute a "
       "WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END, coalesce(m.amname = "
-      "'heap', false) "
+      "'heap', false), coalesce(pg_table_size(c.oid), 0) "
       "FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'r' "
       "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam ORDER BY "
       "c.oid",
@@ -80,9 +80,11 @@ CatalogAnswer ReadChunkPlan(const ChunkPlanQuery& query, const PgResult& rows) {
                       .file_node = rows.Oid(i, 3),
                       .blocks = rows.Int(i, 4),
                       .rows_per_block = rows.Double(i, 5),
+                      .bytes = rows.Int(i, 7),
                       .ranges = rows.Bool(i, 6)});
   }
-  return ChunkPlanAnswer{.table = query.table, .chunks = PlanChunks(leaves, query.chunk_rows)};
+  return ChunkPlanAnswer{.table = query.table,
+                         .chunks = PlanChunks(leaves, query.chunk_rows, query.chunk_bytes)};
 }
 
 CatalogAnswer ReadRunning(const PgResult& rows) {
@@ -100,12 +102,15 @@ CatalogAnswer ReadPositions(const PgResult& rows) {
 
 }  // namespace
 
-std::vector<Chunk> PlanChunks(const std::vector<LeafSize>& leaves, int64_t chunk_rows) {
+std::vector<Chunk> PlanChunks(const std::vector<LeafSize>& leaves, int64_t chunk_rows,
+                              int64_t chunk_bytes) {
   std::vector<Chunk> chunks;
   for (const LeafSize& leaf : leaves) {
     const double per_block = std::max(leaf.rows_per_block, 0.01);
     int64_t step =
         static_cast<int64_t>(static_cast<double>(std::max<int64_t>(chunk_rows, 1)) / per_block);
+    if (leaf.bytes > 0 && leaf.blocks > 0)
+      step = std::min(step, chunk_bytes / std::max<int64_t>(leaf.bytes / leaf.blocks, 1));
     step = std::clamp<int64_t>(step, 1, kMaxChunkBlocks);
     int64_t first = 0;
     do {

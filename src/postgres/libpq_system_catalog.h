@@ -48,8 +48,10 @@ struct LeafSize {
   uint32_t file_node = 0;
   int64_t blocks = 0;
   double rows_per_block = 1;
+  int64_t bytes = 0;   ///< with values kept apart (TOAST)
   bool ranges = true;  ///< TID ranges may be used
 };
-std::vector<Chunk> PlanChunks(const std::vector<LeafSize>& leaves, int64_t chunk_rows);
+std::vector<Chunk> PlanChunks(const std::vector<LeafSize>& leaves, int64_t chunk_rows,
+                              int64_t chunk_bytes = ChunkPlanQuery{}.chunk_bytes);
 
 }  // namespace etl

@@ -252,6 +252,14 @@ TEST(ChunkPlan, LargeRowsDoNotMakeARangeTooLongToRead) {
   EXPECT_GT(chunks.size(), 2u);
 }
 
+TEST(ChunkPlan, ValuesThatAreKeptApartCount) {
+  // 13 rows of 100 KB a block: 1,000 blocks hold 1.3 GB.
+  const std::vector<LeafSize> leaves = {
+      {.id = {7}, .blocks = 1000, .rows_per_block = 13, .bytes = int64_t{1300} << 20}};
+  EXPECT_EQ(PlanChunks(leaves, 100000, 64 << 20).size(), 21u);
+  EXPECT_EQ(PlanChunks(leaves, 100000, 1).size(), 1000u) << "never less than a block";
+}
+
 TEST(TimelineHistory, TellsWhereATimelineEnded) {
   const std::string history =
       "1\t0/114215E0\tno recovery target specified\n\n2\t0/2000000\tno reason\n";

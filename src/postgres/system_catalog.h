@@ -41,6 +41,8 @@ struct LockHoldersAnswer {
 struct ChunkPlanQuery {
   TableId table;
   int64_t chunk_rows = 100000;
+  /// A chunk of large rows ends earlier: a destination may have to hold it in memory.
+  int64_t chunk_bytes = 64 << 20;
 };
 struct ChunkPlanAnswer {
   TableId table;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/failpoint.h"
 #include "destination/duckdb/change_columns.h"
 #include "destination/duckdb/final_rows.h"
 
@@ -122,8 +123,38 @@ Result<std::shared_ptr<arrow::RecordBatch>> BuildFinalRows(DuckDbConnection& con
                                   std::move(columns));
 }
 
+/// Takes the rows t of `table` away that have a row x in `other` with `match`.
+Result<ApplyOutcome> TakeAway(DuckDbConnection& connection, const DuckDbTable& table,
+                              const DuckDbTable& other, const std::string& match, int64_t expected,
+                              const DeleteLimit& limit) {
+  ApplyOutcome outcome;
+  if (expected <= limit.rows) {
+    ETL_ASSIGN_OR_RETURN(outcome.deleted, connection.Execute(fmt::format(
+                                              "DELETE FROM {} AS t USING {} AS x WHERE {}",
+                                              table.Sql(), other.Sql(), match)));
+    return outcome;
+  }
+  const std::string gone =
+      fmt::format("(SELECT DISTINCT t.rowid AS gone FROM {} t JOIN {} x ON {})", table.Sql(),
+                  other.Sql(), match);
+  ETL_ASSIGN_OR_RETURN(outcome.deleted, connection.Number("SELECT count(*) FROM " + gone));
+  // The new table takes the old one's name before anything else happens to it: DuckDB's log could
+  // not be replayed with a change before the rename.
+  DuckDbTable rebuilt = table;
+  rebuilt.name = limit.passing_name;
+  ETL_RETURN_IF_ERROR(
+      connection
+          .Execute(fmt::format("CREATE TABLE {0} AS SELECT s.* FROM {1} s ANTI JOIN {2} g ON "
+                               "s.rowid = g.gone; DROP TABLE {1}; ALTER TABLE {0} RENAME TO {3}",
+                               rebuilt.Sql(), table.Sql(), gone, QuoteIdentifier(table.name)))
+          .status());
+  outcome.rebuilt = true;
+  ETL_FAILPOINT("duckdb.rebuild.middle");
+  return outcome;
+}
+
 Result<ApplyOutcome> ApplyKeyed(DuckDbConnection& connection, const DuckDbTable& table,
-                                const ChangeBatch& batch) {
+                                const ChangeBatch& batch, const DeleteLimit& limit) {
   ETL_ASSIGN_OR_RETURN(const FinalRows final, ComputeFinalRows(batch));
   if (final.contradiction)
     return ApplyOutcome{.diverged = true, .why = "changes of one key contradict each other"};
@@ -131,11 +162,9 @@ Result<ApplyOutcome> ApplyKeyed(DuckDbConnection& connection, const DuckDbTable&
   ETL_ASSIGN_OR_RETURN(const auto rows, BuildFinalRows(connection, table, keys, batch, final));
   if (rows == nullptr)
     return ApplyOutcome{.diverged = true, .why = "a row to be updated is not there"};
-  ApplyOutcome outcome;
   ETL_ASSIGN_OR_RETURN(
-      outcome.deleted,
-      connection.Execute(fmt::format("DELETE FROM {} AS t USING {} AS k WHERE {}", table.Sql(),
-                                     keys.Sql(), KeyMatch(*batch.schema, "t", "k"))));
+      ApplyOutcome outcome,
+      TakeAway(connection, table, keys, KeyMatch(*batch.schema, "t", "x"), final.existing, limit));
   if (outcome.deleted != final.existing) {
     outcome.diverged = true;
     outcome.why = fmt::format("{} rows should have been there for {} keys, found {}",
@@ -148,7 +177,7 @@ Result<ApplyOutcome> ApplyKeyed(DuckDbConnection& connection, const DuckDbTable&
 }
 
 Result<ApplyOutcome> ApplyFullRows(DuckDbConnection& connection, const DuckDbTable& table,
-                                   const ChangeBatch& batch) {
+                                   const ChangeBatch& batch, const DeleteLimit& limit) {
   std::vector<int> all(batch.schema->columns.size());
   std::iota(all.begin(), all.end(), 0);
   ETL_ASSIGN_OR_RETURN(const RowBytes bytes, RowBytes::Make(*batch.rows, all));
@@ -193,7 +222,8 @@ Result<ApplyOutcome> ApplyFullRows(DuckDbConnection& connection, const DuckDbTab
     ETL_RETURN_IF_ERROR(connection.Append(
         table_of_net,
         *arrow::RecordBatch::Make(arrow::schema(std::move(fields)), size, std::move(columns))));
-    ETL_ASSIGN_OR_RETURN(outcome, ApplyNetRows(connection, table, *batch.schema, table_of_net));
+    ETL_ASSIGN_OR_RETURN(outcome,
+                         ApplyNetRows(connection, table, *batch.schema, table_of_net, limit));
     if (outcome.diverged) return outcome;
   }
   outcome.inserted += static_cast<int64_t>(added.size());
@@ -218,7 +248,8 @@ std::string SameValue(const ColumnType& type, const std::string& a, const std::s
 }
 
 Result<ApplyOutcome> ApplyNetRows(DuckDbConnection& connection, const DuckDbTable& table,
-                                  const TableSchema& schema, const DuckDbTable& net) {
+                                  const TableSchema& schema, const DuckDbTable& net,
+                                  const DeleteLimit& limit) {
   std::string match, columns, values;
   for (size_t c = 0; c < schema.columns.size(); ++c) {
     const std::string name = QuoteIdentifier(schema.columns[c].name);
@@ -244,9 +275,10 @@ Result<ApplyOutcome> ApplyNetRows(DuckDbConnection& connection, const DuckDbTabl
     outcome.why = fmt::format("{} distinct rows to be deleted are not there", lacking);
     return outcome;
   }
-  ETL_ASSIGN_OR_RETURN(outcome.deleted,
-                       connection.Execute(fmt::format("DELETE FROM {} AS t USING {} AS x WHERE {}",
-                                                      table.Sql(), net.Sql(), match)));
+  ETL_ASSIGN_OR_RETURN(
+      const int64_t have,
+      connection.Number("SELECT coalesce(sum(have), 0)::BIGINT FROM temp.main._etl_have"));
+  ETL_ASSIGN_OR_RETURN(outcome, TakeAway(connection, table, net, match, have, limit));
   ETL_ASSIGN_OR_RETURN(
       outcome.inserted,
       connection.Execute(fmt::format(
@@ -257,11 +289,11 @@ Result<ApplyOutcome> ApplyNetRows(DuckDbConnection& connection, const DuckDbTabl
 }
 
 Result<ApplyOutcome> ApplyChanges(DuckDbConnection& connection, const DuckDbTable& table,
-                                  const ChangeBatch& batch) {
+                                  const ChangeBatch& batch, const DeleteLimit& limit) {
   if (batch.size() == 0) return ApplyOutcome{};
   switch (batch.schema->identity) {
-    case Identity::kKey: return ApplyKeyed(connection, table, batch);
-    case Identity::kFullRow: return ApplyFullRows(connection, table, batch);
+    case Identity::kKey: return ApplyKeyed(connection, table, batch, limit);
+    case Identity::kFullRow: return ApplyFullRows(connection, table, batch, limit);
     case Identity::kNone: break;
   }
   for (const Op op : batch.ops) {
@@ -271,7 +303,9 @@ Result<ApplyOutcome> ApplyChanges(DuckDbConnection& connection, const DuckDbTabl
     }
   }
   ETL_RETURN_IF_ERROR(connection.Append(table, *batch.rows));
-  return ApplyOutcome{.diverged = false, .why = {}, .deleted = 0, .inserted = batch.size()};
+  ApplyOutcome outcome;
+  outcome.inserted = batch.size();
+  return outcome;
 }
 
 }  // namespace etl

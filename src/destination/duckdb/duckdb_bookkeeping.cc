@@ -1,5 +1,6 @@
 #include "destination/duckdb/duckdb_bookkeeping.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -9,7 +10,10 @@
 namespace etl {
 namespace {
 
-constexpr int kFormat = 1;
+/// 2: the mode of a pipeline is stored.
+constexpr int kFormat = 2;
+
+std::string ModeName(Mode mode) { return mode == Mode::kMirror ? "mirror" : "append"; }
 
 template <typename T>
 T Parse(const std::optional<std::string>& text) {
@@ -43,7 +47,7 @@ Status DuckDbBookkeeping::Prepare(DuckDbConnection& connection) {
                 "CREATE SCHEMA IF NOT EXISTS _etl;"
                 "CREATE TABLE _etl.progress(pipeline VARCHAR, system_id UBIGINT, database_oid "
                 "UINTEGER, slot VARCHAR, timeline UINTEGER, \"position\" UBIGINT, lc_monetary "
-                "VARCHAR);"
+                "VARCHAR, \"mode\" VARCHAR);"
                 "CREATE TABLE _etl.tables(pipeline VARCHAR, oid UINTEGER, generation UINTEGER, "
                 "phase VARCHAR, from_lsn UBIGINT, keep_target BOOLEAN, planned BOOLEAN, "
                 "\"schema\" VARCHAR, has_target BOOLEAN, target_schema VARCHAR, target_name "
@@ -70,7 +74,75 @@ Status DuckDbBookkeeping::Prepare(DuckDbConnection& connection) {
                      "the file's bookkeeping was written by a newer version of this program",
                      "use that version, or another file");
   }
-  return Status::OK();
+  if (format == kFormat) return Status::OK();
+  ETL_RETURN_IF_ERROR(connection.Begin());
+  const Status migrated =
+      connection
+          .Execute(fmt::format("ALTER TABLE _etl.progress ADD COLUMN \"mode\" VARCHAR; "
+                               "UPDATE _etl.meta SET format = {}",
+                               kFormat))
+          .status();
+  if (!migrated.ok()) {
+    connection.Rollback();
+    return migrated;
+  }
+  return connection.Commit();
+}
+
+Status DuckDbBookkeeping::CheckMode(DuckDbConnection& connection,
+                                    const std::map<uint32_t, DuckDbTableState>& tables) const {
+  const std::string mine = " WHERE pipeline = " + QuoteLiteral(pipeline_);
+  ETL_ASSIGN_OR_RETURN(const auto rows,
+                       connection.Rows("SELECT \"mode\" FROM _etl.progress" + mine));
+  if (rows.empty()) return Status::OK();
+  std::string stored = rows[0][0].value_or("");
+  if (stored.empty()) {
+    ETL_ASSIGN_OR_RETURN(const auto found, ModeOfTables(connection, tables));
+    stored = ModeName(found.value_or(mode_));
+    ETL_RETURN_IF_ERROR(
+        connection.Execute("UPDATE _etl.progress SET \"mode\" = " + QuoteLiteral(stored) + mine)
+            .status());
+  }
+  if (stored == ModeName(mode_)) return Status::OK();
+  return MakeError(ErrorKind::kConfig,
+                   {.code = "ETL-D126",
+                    .what = fmt::format("the tables of pipeline {} were filled in mode {}, and its "
+                                        "mode is now {}",
+                                        pipeline_, stored, ModeName(mode_)),
+                    .why = "a table holds the source's rows or their changes, not both",
+                    .safe = "the file was not changed",
+                    .remedy = fmt::format("set `mode: {}` again, or let the pipeline write into "
+                                          "another file",
+                                          stored)});
+}
+
+// What an older program has left: a table has metadata columns of its own in append, and a first
+// copy has a table that readers see.
+Result<std::optional<Mode>> DuckDbBookkeeping::ModeOfTables(
+    DuckDbConnection& connection, const std::map<uint32_t, DuckDbTableState>& tables) const {
+  for (const auto& [oid, table] : tables) {
+    const TableCheckpoint& checkpoint = table.checkpoint;
+    if (!table.has_target) {
+      if (checkpoint.phase == TablePhase::kCopying) return std::optional(Mode::kMirror);
+      continue;
+    }
+    ETL_ASSIGN_OR_RETURN(
+        const auto columns,
+        connection.Rows(fmt::format(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = current_database() AND "
+            "schema_name = {} AND table_name = {}",
+            QuoteLiteral(table.target_schema), QuoteLiteral(table.target_name))));
+    if (columns.empty()) continue;
+    const std::string sign = MetadataColumns()[0].name;
+    const bool has_sign = std::any_of(columns.begin(), columns.end(),
+                                      [&](const TextRow& column) { return column[0] == sign; });
+    const auto& own = checkpoint.schema->columns;
+    const bool is_own = std::any_of(own.begin(), own.end(), [&](const Column& column) {
+      return FoldName(column.name) == sign;
+    });
+    return std::optional(has_sign && !is_own ? Mode::kAppend : Mode::kMirror);
+  }
+  return std::optional<Mode>();
 }
 
 Result<Checkpoint> DuckDbBookkeeping::LoadProgress(DuckDbConnection& connection) const {
@@ -160,11 +232,12 @@ Status DuckDbBookkeeping::SaveHistory(DuckDbConnection& connection,
                                       const Checkpoint& checkpoint) const {
   const SourceIdentity identity = checkpoint.identity.value_or(SourceIdentity{});
   return connection
-      .Execute(fmt::format("DELETE FROM _etl.progress WHERE pipeline = {0};"
-                           "INSERT INTO _etl.progress VALUES ({0}, {1}, {2}, {3}, {4}, {5}, {6})",
-                           QuoteLiteral(pipeline_), identity.system_id, identity.database_oid,
-                           QuoteLiteral(identity.slot), checkpoint.timeline,
-                           checkpoint.position.value, QuoteLiteral(checkpoint.lc_monetary)))
+      .Execute(
+          fmt::format("DELETE FROM _etl.progress WHERE pipeline = {0};"
+                      "INSERT INTO _etl.progress VALUES ({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7})",
+                      QuoteLiteral(pipeline_), identity.system_id, identity.database_oid,
+                      QuoteLiteral(identity.slot), checkpoint.timeline, checkpoint.position.value,
+                      QuoteLiteral(checkpoint.lc_monetary), QuoteLiteral(ModeName(mode_))))
       .status();
 }
 

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "base/status.h"
+#include "destination/destination.h"
 #include "destination/duckdb/duckdb_connection.h"
 #include "model/checkpoint.h"
 
@@ -21,10 +23,17 @@ struct DuckDbTableState {
 /// connection it is given.
 class DuckDbBookkeeping {
  public:
-  explicit DuckDbBookkeeping(std::string pipeline) : pipeline_(std::move(pipeline)) {}
+  DuckDbBookkeeping() = default;
+  DuckDbBookkeeping(std::string pipeline, Mode mode)
+      : pipeline_(std::move(pipeline)), mode_(mode) {}
 
-  /// Creates the bookkeeping of a new file; refuses that of a newer program.
+  /// Creates the bookkeeping of a new file, brings that of an older program up to date, and refuses
+  /// that of a newer one.
   static Status Prepare(DuckDbConnection& connection);
+  /// Refuses a pipeline whose tables were filled in the other mode, and stores the mode where an
+  /// older program did not.
+  Status CheckMode(DuckDbConnection& connection,
+                   const std::map<uint32_t, DuckDbTableState>& tables) const;
 
   Result<Checkpoint> LoadProgress(DuckDbConnection& connection) const;
   Result<std::map<uint32_t, DuckDbTableState>> LoadTables(DuckDbConnection& connection) const;
@@ -52,7 +61,11 @@ class DuckDbBookkeeping {
 
  private:
   std::string Where(TableId table) const;
+  Result<std::optional<Mode>> ModeOfTables(
+      DuckDbConnection& connection, const std::map<uint32_t, DuckDbTableState>& tables) const;
+
   std::string pipeline_;
+  Mode mode_ = Mode::kMirror;
 };
 
 }  // namespace etl

@@ -10,8 +10,6 @@
 namespace etl {
 namespace {
 
-constexpr int64_t kVectorRows = 2048;
-
 struct ResultHolder {
   duckdb_result result{};
   ~ResultHolder() { duckdb_destroy_result(&result); }
@@ -185,7 +183,12 @@ Status DuckDbError(duckdb_error_type type, std::string_view message, std::string
     parts.remedy = "end the other process, or set `release` so that the file is shared";
     return MakeError(ErrorKind::kBusy, std::move(parts));
   }
-  if (type == DUCKDB_ERROR_OUT_OF_MEMORY || text.find("Out of Memory") != std::string::npos) {
+  // A COMMIT says it as an error of the transaction.
+  bool memory = type == DUCKDB_ERROR_OUT_OF_MEMORY;
+  for (const char* sign :
+       {"Out of Memory", "failed to pin block", "could not allocate block", "failed to allocate"})
+    memory = memory || text.find(sign) != std::string::npos;
+  if (memory) {
     parts.code = "ETL-D132";
     parts.safe = "nothing of the transaction at hand was stored";
     // DuckDB says the same when it may not spill any more.

@@ -98,9 +98,11 @@ Status DuckDbDestination::ApplyChunk(ChunkRows& rows, Progress* progress) {
   return WorthStoring(*table, *group) ? StoreGroup(*group, progress) : Status::OK();
 }
 
-// Enough rows, enough chunks, or nothing left of the plan to wait for.
+// Enough rows, enough chunks, as many bytes as memory can spare (rows are in the file only after
+// whole row groups), or nothing left of the plan to wait for.
 bool DuckDbDestination::WorthStoring(const TableState& table, const ChunkGroup& group) const {
-  if (group.complete_rows >= kWorthStoringRows || group.complete.size() >= kChunksInGroup)
+  if (group.complete_rows >= kWorthStoringRows || group.complete.size() >= kChunksInGroup ||
+      group.bytes >= file_->options().memory_bytes / 8)
     return true;
   size_t known = table.checkpoint.done.size();
   for (const ChunkGroup& each : groups_) {
@@ -155,6 +157,7 @@ Status DuckDbDestination::WriteChunk(const TableState& table, const ChunkRows& r
         mapped, EngineRows(mapped, Op::kSnapshot, Lsn{table.checkpoint.from.value - 1}, first));
   }
   group->coming->rows += mapped->num_rows();
+  group->bytes += rows.bytes;
   return group->connection->Append(place, *mapped);
 }
 

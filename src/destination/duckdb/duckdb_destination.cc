@@ -15,9 +15,6 @@ namespace {
 /// core; more than this is not worth the delay, and big transactions are worth it anyway.
 constexpr Duration kLongestPause = std::chrono::milliseconds(100);
 constexpr int64_t kSmallTransaction = 20000;
-/// What a DELETE holds in memory until the next CHECKPOINT, for each vector of rows it touches.
-constexpr int64_t kVectorRows = 2048;
-constexpr int64_t kBytesPerTouchedVector = 16384;
 constexpr Duration kLockPause = std::chrono::milliseconds(100);
 /// Complete chunks wait this long for more, while nothing else comes.
 constexpr Duration kChunksWait = std::chrono::milliseconds(20);
@@ -50,17 +47,19 @@ void DuckDbDestination::CloseFile() {
   connection_.reset();
   lease_.reset();
   deleted_.clear();
+  rebuilt_ = false;
 }
 
 Result<Checkpoint> DuckDbDestination::Start(const StartOptions& options) {
   ETL_CHECK(!started_);
   options_ = options;
-  books_ = DuckDbBookkeeping(options.pipeline);
+  books_ = DuckDbBookkeeping(options.pipeline, options.mode);
   auto start = [&]() -> Status {
     ETL_RETURN_IF_ERROR(OpenFile());
     ETL_RETURN_IF_ERROR(DuckDbBookkeeping::Prepare(*connection_));
     ETL_ASSIGN_OR_RETURN(progress_, books_.LoadProgress(*connection_));
     ETL_ASSIGN_OR_RETURN(tables_, books_.LoadTables(*connection_));
+    ETL_RETURN_IF_ERROR(books_.CheckMode(*connection_, tables_));
     return CountRows();
   };
   if (Status status = NameFullPlace(start(), file_->options()); !status.ok()) {
@@ -305,16 +304,36 @@ DuckDbDestination::TableState& DuckDbDestination::Make(TableId table) {
   return state;
 }
 
-Status DuckDbDestination::CheckpointIfNeeded() {
+int64_t DuckDbDestination::HeldBy(const std::map<uint32_t, int64_t>& deleted) const {
   int64_t held = 0;
-  for (const auto& [oid, deleted] : deleted_) {
-    const TableState* table = Find({oid});
-    const int64_t vectors = table == nullptr ? 0 : table->checkpoint.rows / kVectorRows + 1;
-    held += std::min(deleted, vectors) * kBytesPerTouchedVector;
+  for (const auto& [oid, rows] : deleted) {
+    const auto table = tables_.find(oid);
+    // Of a table that is copied again while readers see the old one, the size is not known here.
+    const bool live = table != tables_.end() && table->second.checkpoint.phase == TablePhase::kLive;
+    const int64_t vectors = live ? table->second.checkpoint.rows / kVectorRows + 1 : rows;
+    held += std::min(rows, vectors) * kBytesPerTouchedVector;
   }
-  if (held < file_->options().memory_bytes / 4 || !groups_.empty()) return Status::OK();
+  return held;
+}
+
+// When deleted rows hold enough; or, `before` a segment, when they hold what would make one of its
+// tables be built anew.
+Status DuckDbDestination::CheckpointIfNeeded(const Segment* before) {
+  if (deleted_.empty() && !rebuilt_) return Status::OK();
+  std::map<uint32_t, int64_t> deleted = deleted_;
+  if (before != nullptr) {
+    for (const SegmentPart& part : before->parts) {
+      if (const auto* batch = std::get_if<ChangeBatch>(&part); batch != nullptr)
+        deleted[batch->schema->id.oid] += batch->size();
+    }
+  }
+  const bool needed = rebuilt_ || HeldBy(deleted) >= file_->options().most_held_by_deletes();
+  if (!needed || !groups_.empty()) return Status::OK();
   // Another pipeline's open transaction is reason enough to try again later.
-  if (connection_->Execute("CHECKPOINT").ok()) deleted_.clear();
+  if (connection_->Execute("CHECKPOINT").ok()) {
+    deleted_.clear();
+    rebuilt_ = false;
+  }
   return Status::OK();
 }
 

@@ -60,6 +60,7 @@ class DuckDbDestination : public Destination {
     std::unique_ptr<DuckDbConnection> connection;
     std::vector<TableCheckpoint::DoneChunk> complete;
     int64_t complete_rows = 0;
+    int64_t bytes = 0;
     Instant complete_since{};
     struct Coming {
       uint32_t chunk = 0;
@@ -79,7 +80,9 @@ class DuckDbDestination : public Destination {
   void Remember(TableId table);
   TableState* Find(TableId table);
   TableState& Make(TableId table);
-  Status CheckpointIfNeeded();
+  Status CheckpointIfNeeded(const Segment* before = nullptr);
+  /// The memory that so many deleted rows of each table hold.
+  int64_t HeldBy(const std::map<uint32_t, int64_t>& deleted) const;
   Status CountRows();
   bool ReleaseDue(Instant now) const;
   Instant ChunksDue() const;
@@ -88,6 +91,7 @@ class DuckDbDestination : public Destination {
   Status ApplySegment(Segment& segment, Progress* progress);
   Result<std::optional<Diverged>> ApplyParts(Segment& segment, Progress* progress);
   Result<std::optional<Diverged>> Apply(const ChangeBatch& batch);
+  Result<DeleteLimit> LimitFor(const TableState& table, int64_t changes);
   Status ApplyTruncate(const TruncateChange& truncate);
   Status ApplySchema(const SchemaChange& change, Progress* progress);
   Status ApplyCopyStart(const CopyStart& start, Progress* progress);
@@ -120,7 +124,7 @@ class DuckDbDestination : public Destination {
   const std::shared_ptr<DuckDbFile> file_;
   const Clock& clock_;
   StartOptions options_;
-  DuckDbBookkeeping books_{""};
+  DuckDbBookkeeping books_;
 
   std::mutex interrupt_mutex_;  // Guards interruptible_, against a connection that is being closed.
   duckdb_connection interruptible_ = nullptr;
@@ -143,6 +147,8 @@ class DuckDbDestination : public Destination {
   /// Rows deleted from each table since the last CHECKPOINT: every vector that they touch holds
   /// memory until the next.
   std::map<uint32_t, int64_t> deleted_;
+  /// A table was built anew: the space of the old one is free only after a CHECKPOINT.
+  bool rebuilt_ = false;
   bool started_ = false;
   bool failed_ = false;
   Instant ready_at_{};

@@ -13,13 +13,17 @@ namespace {
 
 class DuckDbPlace : public ConformancePlace {
  public:
+  explicit DuckDbPlace(int64_t delete_bytes = 0) : delete_bytes_(delete_bytes) {}
   std::unique_ptr<Destination> Open() override {
-    file_ = std::make_shared<DuckDbFile>(
-        DuckDbOptions{.path = temporary_.path(), .memory_bytes = 128 << 20, .threads = 1});
+    file_ = std::make_shared<DuckDbFile>(DuckDbOptions{.path = temporary_.path(),
+                                                       .memory_bytes = 128 << 20,
+                                                       .delete_bytes = delete_bytes_,
+                                                       .threads = 1});
     return std::make_unique<DuckDbDestination>(file_, SystemClock());
   }
 
  private:
+  const int64_t delete_bytes_;
   TemporaryFile temporary_;
   std::shared_ptr<DuckDbFile> file_;
 };
@@ -29,13 +33,19 @@ INSTANTIATE_TEST_SUITE_P(DuckDb, Conformance,
                              .name = "duckdb",
                              .make = [] { return std::make_unique<DuckDbPlace>(); }}));
 
+// Every table with an update or delete is built anew.
+INSTANTIATE_TEST_SUITE_P(DuckDbBuildingAnew, Conformance,
+                         testing::Values(ConformanceSubject{
+                             .name = "duckdb_building_anew",
+                             .make = [] { return std::make_unique<DuckDbPlace>(1); }}));
+
 /// A destination on a file, and what it said.
 class DuckDbDestinationTest : public testing::Test {
  protected:
-  void Open(Mode mode, std::optional<Duration> release = {}) {
+  void Open(Mode mode, std::optional<Duration> release = {}, int64_t delete_bytes = 0) {
     destination_.reset();
-    file_ = std::make_shared<DuckDbFile>(
-        DuckDbOptions{.path = temporary_.path(), .release = release, .threads = 1});
+    file_ = std::make_shared<DuckDbFile>(DuckDbOptions{
+        .path = temporary_.path(), .release = release, .delete_bytes = delete_bytes, .threads = 1});
     destination_ = std::make_unique<DuckDbDestination>(file_, SystemClock());
     const auto checkpoint = destination_->Start({.pipeline = "p", .mode = mode});
     ASSERT_TRUE(checkpoint.ok()) << ErrorLine(checkpoint.status());
@@ -118,6 +128,88 @@ class DuckDbDestinationTest : public testing::Test {
   std::unique_ptr<DuckDbDestination> destination_;
 };
 
+// Under the other mode rows would go into a table made for this one.
+class DuckDbMode : public DuckDbDestinationTest {
+ protected:
+  Status StartAs(Mode mode) {
+    destination_.reset();
+    destination_ = std::make_unique<DuckDbDestination>(file_, SystemClock());
+    return destination_->Start({.pipeline = "p", .mode = mode}).status();
+  }
+  /// As a version before the mode was stored has left the file.
+  void MakeOld() {
+    destination_.reset();
+    Sql("ALTER TABLE _etl.progress DROP COLUMN \"mode\"; UPDATE _etl.meta SET format = 1");
+  }
+  void ExpectRefused(const Status& status, const std::string& stored) {
+    EXPECT_EQ(KindOf(status), ErrorKind::kConfig) << ErrorLine(status);
+    EXPECT_EQ(PartsOf(status).code, "ETL-D126");
+    EXPECT_NE(PartsOf(status).remedy.find("mode: " + stored), std::string::npos)
+        << ErrorLine(status);
+  }
+};
+
+TEST_F(DuckDbMode, AnotherModeThanTheStoredOneIsRefused) {
+  Open(Mode::kAppend);
+  Send({2000}, {CopyStart{.schema = Schema(1, "t"), .generation = 1, .from = {2000}}});
+  ExpectRefused(StartAs(Mode::kMirror), "append");
+  EXPECT_TRUE(StartAs(Mode::kAppend).ok());
+  EXPECT_EQ(Lines("SELECT \"position\"::VARCHAR, \"mode\" FROM _etl.progress"),
+            std::vector<std::string>{"2000 append"});
+}
+
+TEST_F(DuckDbMode, TheModeOfAnOlderFileIsThatOfItsTables) {
+  for (const auto& [mode, other, name] : {std::tuple{Mode::kMirror, Mode::kAppend, "mirror"},
+                                          std::tuple{Mode::kAppend, Mode::kMirror, "append"}}) {
+    destination_.reset();
+    std::filesystem::remove(temporary_.path());
+    Open(mode);
+    MakeLive(Schema(1, "t"), {2000});
+    MakeOld();
+    ExpectRefused(StartAs(other), name);
+    EXPECT_TRUE(StartAs(mode).ok());
+    EXPECT_EQ(Lines("SELECT format::VARCHAR, \"mode\" FROM _etl.meta, _etl.progress"),
+              std::vector<std::string>{std::string("2 ") + name});
+  }
+}
+
+TEST_F(DuckDbMode, AFirstCopyUnderWayTellsTheModeOfAnOlderFileToo) {
+  Open(Mode::kMirror);
+  Send({2000}, {CopyStart{.schema = Schema(1, "t"), .generation = 1, .from = {2000}}});
+  MakeOld();
+  ExpectRefused(StartAs(Mode::kAppend), "mirror");
+}
+
+TEST_F(DuckDbMode, AnOlderFileWithoutTablesTakesTheFirstModeSeen) {
+  Open(Mode::kMirror);
+  MakeOld();
+  EXPECT_TRUE(StartAs(Mode::kAppend).ok());
+  ExpectRefused(StartAs(Mode::kMirror), "append");
+}
+
+// Rows of a transaction stay in memory until they are whole row groups.
+TEST_F(DuckDbDestinationTest, ChunksOfLargeRowsAreStoredOneByOne) {
+  Open(Mode::kMirror);
+  const TableSchemaPtr schema = Schema(1, "t");
+  CopyPlan plan{.table = {1}, .generation = 1};
+  for (uint32_t number = 0; number < 8; ++number)
+    plan.chunks.push_back({.number = number, .leaf = {1}});
+  Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}, plan});
+  const auto send = [&](uint32_t chunk, int64_t bytes) {
+    return Send(ChunkRows{.table = {1},
+                          .generation = 1,
+                          .chunk = chunk,
+                          .schema = schema,
+                          .rows = ModelBatch(*schema, {{std::to_string(chunk), "\"x\""}}),
+                          .done = ChunkRows::Done{.high = {1990}, .rows = 1},
+                          .bytes = bytes})
+        .chunks.size();
+  };
+  EXPECT_EQ(send(0, 1000), 0u) << "small ones wait for company";
+  EXPECT_EQ(send(1, (int64_t{256} << 20) / 8), 2u);
+  EXPECT_EQ(send(2, int64_t{256} << 20), 1u);
+}
+
 // Two handles on one file would not see each other.
 TEST(DuckDbFiles, AFileIsTheSameBeforeAndAfterItExists) {
   TemporaryFile temporary;
@@ -181,6 +273,17 @@ TEST(DuckDbFullDisk, TheErrorNamesTheFileOrTheFolderOfWhatDoesNotFitIntoMemory) 
   }
   const Status other = DuckDbError(DUCKDB_ERROR_IO, "Could not read", "COMMIT");
   EXPECT_EQ(PartsOf(NameFullPlace(other, options)).what, PartsOf(other).what);
+}
+
+TEST(DuckDbMemory, ACommitThatLacksItSaysSo) {
+  for (const char* why :
+       {"Failed to commit: failed to pin block of size 256.0 KiB (243.9 MiB/244.1 MiB used)",
+        "Failed to commit: could not allocate block of size 256.0 KiB"}) {
+    const Status status = DuckDbError(DUCKDB_ERROR_TRANSACTION, why, "COMMIT");
+    EXPECT_EQ(PartsOf(status).code, "ETL-D132");
+    EXPECT_EQ(KindOf(status), ErrorKind::kTransient);
+    EXPECT_NE(PartsOf(status).remedy.find("limits.memory"), std::string::npos);
+  }
 }
 
 TEST(DuckDbFullDisk, WhatIsSpilledHasABound) {
@@ -289,6 +392,122 @@ TEST_F(DuckDbDestinationTest, AnIdleFileIsReleasedAndOpenedAgain) {
   duckdb_close(&other);
   EXPECT_EQ(Send({3000}, {Changes(schema, {2008}, {{Op::kInsert, {"1", "\"a\""}}})}).durable,
             Lsn{3000});
+}
+
+/// A live table of some vectors, in a file where deleted rows may hold three of them.
+class DuckDbRebuild : public DuckDbDestinationTest {
+ protected:
+  static constexpr int kRows = 10000;
+  void Fill(Identity identity) {
+    destination_.reset();
+    std::filesystem::remove(temporary_.path());
+    Open(Mode::kMirror, {}, 3 * 16384);
+    schema_ = Schema(1, "t");
+    schema_->identity = identity;
+    Send({2000}, {CopyStart{.schema = schema_, .generation = 1, .from = {2000}}});
+    std::vector<ModelRow> rows;
+    for (int i = 0; i < kRows; ++i) rows.push_back({std::to_string(i), "\"old\""});
+    Send(ChunkRows{.table = {1},
+                   .generation = 1,
+                   .schema = schema_,
+                   .rows = ModelBatch(*schema_, rows),
+                   .done = ChunkRows::Done{.high = {1990}, .rows = kRows}});
+    ASSERT_TRUE(Send(FoldRequest{.table = {1}, .generation = 1}).folds.at(0).folded);
+    table_ = TableOid();
+  }
+  std::string TableOid() {
+    return Lines("SELECT table_oid::VARCHAR FROM duckdb_tables() WHERE table_name = 't'").at(0);
+  }
+  ChangeBatch Update(Lsn at, const std::vector<int>& ids) {
+    std::vector<std::pair<Op, ModelRow>> changes;
+    for (const int id : ids) {
+      if (schema_->identity == Identity::kFullRow) {
+        changes.push_back({Op::kDelete, {std::to_string(id), "\"old\""}});
+        changes.push_back({Op::kInsert, {std::to_string(id), "\"new\""}});
+      } else {
+        changes.push_back({Op::kUpdate, {std::to_string(id), "\"new\""}});
+      }
+    }
+    return Changes(schema_, at, changes);
+  }
+  void SendPiece(ChangeBatch batch, Lsn end, bool complete) {
+    Segment segment;
+    segment.rows = batch.size();
+    segment.parts.push_back(std::move(batch));
+    segment.end = end;
+    segment.complete = complete;
+    Send(std::move(segment));
+  }
+  void ExpectUpdated(int updated) {
+    const std::string sql =
+        "SELECT count(*)::VARCHAR, count(DISTINCT id)::VARCHAR, (count(*) FILTER (big = "
+        "'new'))::VARCHAR FROM public.t";
+    EXPECT_EQ(Lines(sql), std::vector<std::string>{"10000 10000 " + std::to_string(updated)});
+  }
+  std::shared_ptr<TableSchema> schema_;
+  std::string table_;
+};
+
+TEST_F(DuckDbRebuild, ATransactionThatTouchesTooManyVectorsBuildsTheTableAnew) {
+  for (const Identity identity : {Identity::kKey, Identity::kFullRow}) {
+    SCOPED_TRACE(static_cast<int>(identity));
+    Fill(identity);
+    SendPiece(Update({2008}, {0, 2500, 5000}), {3000}, true);
+    EXPECT_EQ(TableOid(), table_) << "few rows are deleted one by one";
+    ExpectUpdated(3);
+    SendPiece(Update({3008}, {1, 2501, 5001, 7501, 9999}), {4000}, true);
+    EXPECT_NE(TableOid(), table_);
+    ExpectUpdated(8);
+    EXPECT_EQ(Lines("SELECT table_name FROM duckdb_tables() WHERE table_name LIKE '\\_etl\\_new%' "
+                    "ESCAPE '\\'")
+                  .size(),
+              0u);
+    SendPiece(Update({4008}, {2, 2502}), {5000}, true);
+    ExpectUpdated(10);
+  }
+}
+
+// What is held is counted over the pieces; and the log of such a transaction can be replayed.
+TEST_F(DuckDbRebuild, APieceOfATransactionMayBuildAnewWhatEarlierOnesHaveChanged) {
+  for (const Identity identity : {Identity::kKey, Identity::kFullRow}) {
+    SCOPED_TRACE(static_cast<int>(identity));
+    Fill(identity);
+    SendPiece(Update({2008}, {0, 2500}), {}, false);
+    SendPiece(Update({2008}, {5000, 7500}), {}, false);
+    SendPiece(Update({2008}, {1, 2501, 5001, 7501, 9999}), {}, false);
+    // Somebody's open transaction keeps the log from being taken into the file.
+    auto lease = *DuckDbFile::Acquire(file_);
+    auto other = *DuckDbConnection::Open(lease->database());
+    ASSERT_TRUE(other->Begin().ok());
+    ASSERT_TRUE(other->Execute("CREATE TABLE main.other(i INTEGER)").ok());
+    SendPiece(Update({2008}, {2, 2502}), {3000}, true);
+    SendPiece(Update({3008}, {3}), {4000}, true);
+    EXPECT_NE(TableOid(), table_);
+    ExpectUpdated(12);
+    // As a process that is killed leaves it.
+    const std::string killed = temporary_.path() + ".killed";
+    for (const char* part : {"", ".wal"}) {
+      ASSERT_TRUE(std::filesystem::copy_file(temporary_.path() + part, killed + part,
+                                             std::filesystem::copy_options::overwrite_existing));
+    }
+    ASSERT_GT(std::filesystem::file_size(killed + ".wal"), 1000u);
+    other.reset();
+    lease.reset();
+    destination_.reset();
+    file_ = std::make_shared<DuckDbFile>(DuckDbOptions{.path = killed, .threads = 1});
+    ExpectUpdated(12);
+  }
+}
+
+TEST_F(DuckDbRebuild, ARowThatIsNotThereIsFoundByARebuildToo) {
+  Fill(Identity::kKey);
+  Segment segment;
+  segment.parts.push_back(Update({2008}, {0, 2500, 5000, 7500, 77777}));
+  segment.end = {3000};
+  const Progress progress = Send(std::move(segment));
+  ASSERT_EQ(progress.stopped.size(), 1u);
+  EXPECT_EQ(progress.stopped[0].code, "ETL-D150");
+  ExpectUpdated(0);
 }
 
 TEST_F(DuckDbDestinationTest, ShutdownStoresWhatWasAccepted) {

@@ -283,6 +283,9 @@ Status DuckDbFold::ReportMissing(FoldOutcome* outcome) {
   return Status::OK();
 }
 
+// No name of the source's.
+std::string DuckDbFold::PassingName() const { return "_etl_new_" + tables_.pending.name; }
+
 Status DuckDbFold::DeleteTouched() {
   const std::string touched = fmt::format(
       "(SELECT {} FROM {} p JOIN temp.main._etl_last l ON p.lsn = l.lsn AND p.ordinal "
@@ -292,8 +295,7 @@ Status DuckDbFold::DeleteTouched() {
   ETL_ASSIGN_OR_RETURN(const int64_t keys,
                        connection_.Number("SELECT count(*) FROM temp.main._etl_last"));
   ETL_ASSIGN_OR_RETURN(const int64_t rows, connection_.Number("SELECT count(*) FROM " + shadow));
-  // A DELETE holds 16 KiB for every 2,048 rows that it touches one of.
-  const int64_t held = std::min(keys, rows / 2048 + 1) * 16384;
+  const int64_t held = std::min(keys, rows / kVectorRows + 1) * kBytesPerTouchedVector;
   if (held < memory_bytes_ / 4) {
     return connection_
         .Execute(fmt::format("DELETE FROM {} AS s USING {} AS k WHERE {}", shadow, touched,
@@ -301,7 +303,7 @@ Status DuckDbFold::DeleteTouched() {
         .status();
   }
   DuckDbTable rebuilt = tables_.shadow;
-  rebuilt.name = "_etl_new_" + tables_.pending.name;  // No name of the source's.
+  rebuilt.name = PassingName();
   return connection_
       .Execute(fmt::format("CREATE TABLE {0} AS SELECT s.* FROM {1} s ANTI JOIN {2} k ON {3}; DROP "
                            "TABLE {1}; ALTER TABLE {0} RENAME TO {4}",
@@ -330,9 +332,14 @@ Status DuckDbFold::RunFullRows(FoldOutcome* outcome) {
                                "1 END)::BIGINT AS net FROM {} WHERE {} GROUP BY {}) WHERE net <> 0",
                                values, tables_.pending.Sql(), counts_, groups))
           .status());
+  DeleteLimit limit{.passing_name = PassingName()};
+  ETL_ASSIGN_OR_RETURN(const int64_t rows,
+                       connection_.Number("SELECT count(*) FROM " + tables_.shadow.Sql()));
+  if ((rows / kVectorRows + 1) * kBytesPerTouchedVector >= memory_bytes_ / 4)
+    limit.rows = memory_bytes_ / 4 / kBytesPerTouchedVector;
   ETL_ASSIGN_OR_RETURN(
       const ApplyOutcome applied,
-      ApplyNetRows(connection_, tables_.shadow, schema_, connection_.Temporary("_etl_net")));
+      ApplyNetRows(connection_, tables_.shadow, schema_, connection_.Temporary("_etl_net"), limit));
   outcome->diverged = applied.diverged;
   outcome->why = applied.why;
   return connection_.Execute("DROP TABLE temp.main._etl_net").status();

@@ -46,6 +46,7 @@ class DuckDbFold {
   std::string KeyUsing(const std::string& a, const std::string& b) const;
   std::string ShadowKeyUsing(const std::string& shadow, const std::string& other) const;
   std::string ShadowColumns() const;
+  std::string PassingName() const;
 
   DuckDbConnection& connection_;
   const TableSchema& schema_;

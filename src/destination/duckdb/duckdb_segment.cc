@@ -37,6 +37,7 @@ Status DuckDbDestination::ApplySegment(Segment& segment, Progress* progress) {
       segment.parts.begin(), segment.parts.end(),
       [](const SegmentPart& part) { return std::holds_alternative<SchemaChange>(part); });
   if (pieces_ == 0 && changes_tables) ETL_RETURN_IF_ERROR(StoreCompleteGroups(progress));
+  if (pieces_ == 0) ETL_RETURN_IF_ERROR(CheckpointIfNeeded(&segment));
   while (true) {
     if (pieces_ == 0) ETL_RETURN_IF_ERROR(connection_->Begin());
     auto applied = ApplyParts(segment, progress);
@@ -122,15 +123,42 @@ Result<std::optional<DuckDbDestination::Diverged>> DuckDbDestination::Apply(
     ETL_RETURN_IF_ERROR(connection_->Append(target, *rows));
     return std::optional<Diverged>();
   }
-  ETL_ASSIGN_OR_RETURN(const ApplyOutcome outcome, ApplyChanges(*connection_, target, *changes));
+  ETL_ASSIGN_OR_RETURN(const DeleteLimit limit, LimitFor(*table, changes->size()));
+  ETL_ASSIGN_OR_RETURN(const ApplyOutcome outcome,
+                       ApplyChanges(*connection_, target, *changes, limit));
   if (!outcome.diverged) {
     Remember(id);
-    deleted_[id.oid] += outcome.deleted;
+    if (outcome.rebuilt) {
+      deleted_.erase(id.oid);
+      rebuilt_ = true;
+    } else {
+      deleted_[id.oid] += outcome.deleted;
+    }
     if (table->checkpoint.phase == TablePhase::kLive)
       table->checkpoint.rows += outcome.inserted - outcome.deleted;
     return std::optional<Diverged>();
   }
   return std::optional<Diverged>(Diverged{id, outcome.why});
+}
+
+// How many rows of the table may be deleted one by one with what is held already.
+Result<DeleteLimit> DuckDbDestination::LimitFor(const TableState& table, int64_t changes) {
+  const TableId id = table.checkpoint.schema->id;
+  DeleteLimit limit{.passing_name = fmt::format("_etl_new_{}_{}", options_.pipeline, id.oid)};
+  std::map<uint32_t, int64_t> others = deleted_;
+  const auto own = others.extract(id.oid);
+  const int64_t deleted = own.empty() ? 0 : own.mapped();
+  const int64_t vectors_left =
+      (file_->options().most_held_by_deletes() - HeldBy(others)) / kBytesPerTouchedVector;
+  const int64_t rows_left = std::max<int64_t>(vectors_left - deleted, 0);
+  if (changes <= rows_left) return limit;
+  int64_t rows = table.checkpoint.rows;
+  if (table.checkpoint.phase != TablePhase::kLive) {
+    ETL_ASSIGN_OR_RETURN(rows, connection_->Number("SELECT count(*) FROM " +
+                                                   books_.Target(*connection_, table).Sql()));
+  }
+  if (rows / kVectorRows + 1 > vectors_left) limit.rows = rows_left;
+  return limit;
 }
 
 Status DuckDbDestination::SetAside(const Diverged& diverged, Progress* progress) {

@@ -16,6 +16,11 @@ std::string QuoteIdentifier(std::string_view name);
 std::string QuoteLiteral(std::string_view text);
 }  // namespace duckdb_dialect
 
+/// What a DELETE holds in memory until the next CHECKPOINT, for each vector of rows that it touches
+/// one of.
+inline constexpr int64_t kVectorRows = 2048;
+inline constexpr int64_t kBytesPerTouchedVector = 16384;
+
 /// A table with its three-part name; the first part is the file's catalog name (rule 5.7).
 struct DuckDbTable {
   std::string catalog;
