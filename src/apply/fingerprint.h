@@ -22,7 +22,7 @@ struct Fingerprint {
   std::string row_filter;
   char persistence = 'p';
   int16_t attributes = 0;  ///< attnums given so far; no reason to copy, but see StepForRelation
-  std::string hash_key;  ///< HashKeyDigest of what its columns are hashed with; empty: none are
+  std::string hash_key;    ///< HashKeyDigest of what its columns are hashed with; empty: none are
   bool partitioned = false;
   std::map<uint32_t, std::vector<TypePart>> types;  ///< TableFacts::types
 

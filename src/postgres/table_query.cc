@@ -203,7 +203,7 @@ std::string FactsSql(const std::string& published, const std::string& publicatio
          EntriesSql(!publication.empty() && server_version >= 150000) +
          ", p.filter, "
          "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), "
-          "row_security_active(c.oid), coalesce(b.xmin::text::bigint, 0), c.relnatts "
+         "row_security_active(c.oid), coalesce(b.xmin::text::bigint, 0), c.relnatts "
          "FROM p JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace "
          "LEFT JOIN pg_publication b ON b.pubname = " +
          QuoteLiteral(publication) + " WHERE c.relkind IN ('r', 'p') ORDER BY c.oid;";
