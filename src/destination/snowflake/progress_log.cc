@@ -153,6 +153,7 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     return;
   }
   if (body.contains("landing")) table.landing = SchemaOf(body.at("landing"));
+  if (body.contains("target")) table.target = SchemaOf(body.at("target"));
   if (!body.contains("schema")) return;
   // Chunks that were done in between are not part of a record that counts with its boundary.
   const bool same_copy =
@@ -213,6 +214,7 @@ ProgressRecord ProgressLog::Table(const SnowflakeTableState& table, bool immedia
             {"rows", checkpoint.rows},
             {"fingerprint", checkpoint.fingerprint},
             {"immediate", immediate}};
+  if (table.target != nullptr) body["target"] = SchemaToJson(*table.target);
   if (table.landing != nullptr) body["landing"] = SchemaToJson(*table.landing);
   return {.kind = ProgressKind::kTable,
           .table = checkpoint.schema->id,

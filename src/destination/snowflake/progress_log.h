@@ -18,6 +18,8 @@ struct SnowflakeTableState {
   /// The columns that the landing table has; null: it was not made. Ahead of `checkpoint.schema`
   /// where a schema change was carried out and its boundary is not stored yet.
   TableSchemaPtr landing;
+  /// The columns that the target has, if this pipeline made one.
+  TableSchemaPtr target;
 };
 
 /// A row of _ETL_PROGRESS to be written.

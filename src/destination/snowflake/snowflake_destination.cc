@@ -42,9 +42,10 @@ SnowflakeTable SnowflakeDestination::Of(const Table& table) const {
 Result<Checkpoint> SnowflakeDestination::Start(const StartOptions& options) {
   ETL_CHECK(!started_);
   start_ = options;
-  if (options.mode != Mode::kAppend) {
+  if (options.mode == Mode::kMirror && options_.config.merge_by != MergeBy::kEngine) {
     return MakeError(ErrorKind::kConfig, "ETL-D120",
-                     "this version does not merge into Snowflake tables yet", "use mode: append");
+                     "this version does not merge by tasks in Snowflake yet",
+                     "use merge: {by: engine}");
   }
   Result<Checkpoint> checkpoint = StartInner();
   if (!checkpoint.ok()) return Fail(checkpoint.status());
@@ -82,9 +83,36 @@ Result<Checkpoint> SnowflakeDestination::StartInner() {
     table.loaded = true;
     out.tables.push_back(state.checkpoint);
   }
+  ETL_RETURN_IF_ERROR(LoadWatermarks());
   // What was written and does not count must not count later.
   if (stored_.identity.has_value()) ETL_RETURN_IF_ERROR(WriteRecords({log.Begin()}, {}, {}));
   return out;
+}
+
+Status SnowflakeDestination::LoadWatermarks() {
+  const SqlOutcome marks = link_->RunAndWait(
+      link_->Request("read _ETL_WATERMARK", SelectWatermarksSql(names_, start_.pipeline)), events_);
+  ETL_RETURN_IF_ERROR(marks.status);
+  TakeWatermarks(marks.results.at(0));
+  return Status::OK();
+}
+
+void SnowflakeDestination::TakeWatermarks(const SqlRows& rows) {
+  for (const SqlRow& row : rows.rows) {
+    const auto oid = static_cast<uint32_t>(std::stoul(row.at(0).value_or("0")));
+    Table* table = Find({oid});
+    if (table == nullptr ||
+        std::to_string(table->state.checkpoint.generation) != row.at(1).value_or(""))
+      continue;
+    table->mark = row.at(2).value_or("");
+    table->applied = Lsn{std::stoull(row.at(3).value_or("0"), nullptr, 16)};
+    // Folded, and the record of it was not written.
+    if (table->mark == "live" && table->state.target == nullptr)
+      table->state.target = table->state.checkpoint.schema;
+    // Whatever lies in between may have landed.
+    if (table->applied < stored_.position)
+      table->newest = std::max(table->newest, Lsn{stored_.position.value - 1});
+  }
 }
 
 Status SnowflakeDestination::Prepare() {
@@ -134,6 +162,7 @@ Status SnowflakeDestination::OnEvent(const ChannelEvent& event) {
         fold.at = stored_.position;
         folds_.push_back(std::move(fold));
       }
+      std::move(done.stops.begin(), done.stops.end(), std::back_inserter(stops_));
       written_.pop_front();
     }
     return Status::OK();
@@ -174,7 +203,8 @@ Status SnowflakeDestination::WriteRecords(std::vector<ProgressRecord> records, L
   batch.first = Token(first);
   batch.last = Token(sequence_);
   batch.rows = static_cast<int64_t>(records.size());
-  written_.push_back({.token = batch.last, .forward = forward, .folds = std::move(folds)});
+  written_.push_back(
+      {.token = batch.last, .forward = forward, .folds = std::move(folds), .stops = {}});
   ETL_FAILPOINT("snowflake.control.before_append");
   link_->streaming().Append(control_, std::move(batch));
   return Status::OK();
@@ -223,7 +253,8 @@ Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
     fresh.state = {.checkpoint = {.schema = old.schema,
                                   .generation = old.generation,
                                   .fingerprint = old.fingerprint},
-                   .landing = table.state.landing};
+                   .landing = table.state.landing,
+                   .target = table.state.target};
     table = std::move(fresh);
   }
   stored_ = next;
@@ -268,16 +299,11 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
     }
   }
   ETL_RETURN_IF_ERROR(Fail(WriteForward(now, &progress.worked)));
-  // Their records count at once, and must not run ahead of what is to count before them.
-  while (!inside_ && !delivery_.has_value() && boundaries_.empty() && !deferred_.empty()) {
-    const FoldRequest request = deferred_.front();
-    deferred_.pop_front();
-    ETL_RETURN_IF_ERROR(Fail(ApplyFold(request)));
-    progress.worked = true;
-  }
+  ETL_RETURN_IF_ERROR(Fail(StepJobs(now, &progress.worked)));
   progress.durable = stored_.position;
   progress.folds = std::exchange(folds_, {});
-  progress.by = link_->next_deadline(now);
+  progress.stopped = std::exchange(stops_, {});
+  progress.by = std::min(link_->next_deadline(now), MergesDue());
   if (!boundaries_.empty() && forward_at_ > now) progress.by = std::min(progress.by, forward_at_);
   return progress;
 }
@@ -295,7 +321,15 @@ Status SnowflakeDestination::Read(const ReadOptions& options) {
 
 Status SnowflakeDestination::Forget() {
   ETL_CHECK(started_ && !delivery_.has_value());
-  for (const std::string& sql : ForgetPipelineSql(names_, start_.pipeline)) {
+  std::vector<std::string> statements;
+  if (start_.mode == Mode::kMirror) {
+    for (const auto& [oid, table] : tables_) {
+      for (std::string& sql : ForgetTableSql(Of(table))) statements.push_back(std::move(sql));
+    }
+  }
+  for (std::string& sql : ForgetPipelineSql(names_, start_.pipeline))
+    statements.push_back(std::move(sql));
+  for (const std::string& sql : statements) {
     ETL_RETURN_IF_ERROR(
         Fail(link_->RunAndWait(link_->Request("forget the pipeline", sql), events_).status));
   }

@@ -29,7 +29,10 @@ struct SnowflakeOptions {
 /// committed (correctness, section 6). After any error only Start, on a new object, goes on: it
 /// reads the log, and each channel's committed token says which rows are there already.
 ///
-/// So far: append mode, tables without rows to copy. The rest is refused with ETL-D120.
+/// In mirror mode the landing rows below F are merged into the targets, by transactions that claim
+/// them (snowflake_jobs.cc), beside the stream.
+///
+/// So far: tables without rows to copy, merge by engine. The rest is refused with ETL-D120.
 ///
 /// Owned and called by the writer thread. Advance never waits; Start, BeginHistory, SetTimeline,
 /// Forget and Shutdown do.
@@ -62,6 +65,11 @@ class SnowflakeDestination : public Destination {
     TableSchemaPtr writer_schema;
     uint64_t given = 0;  ///< batches
     uint64_t proved = 0;
+    Lsn newest;        ///< commit of the newest row that landed
+    Lsn applied;       ///< merged up to here, as the watermark says
+    std::string mark;  ///< phase of the watermark; empty: not folded by what we know
+    Instant merge_at{};
+    std::vector<uint32_t> attempts_done;
     std::deque<int64_t> sizes;  ///< of batches not proved
   };
   /// A boundary whose rows were all given to channels.
@@ -75,6 +83,18 @@ class SnowflakeDestination : public Destination {
     std::string token;
     Lsn forward;  ///< valid: F
     std::vector<FoldResult> folds;
+    std::vector<TableStop> stops;
+  };
+  /// A fold or a merge.
+  struct Job {
+    TableId table;
+    bool fold = false;
+    int step = 0;
+    Lsn low;
+    Lsn high;
+    Lsn ignore_below;
+    bool asking = false;  ///< for the watermark, which has moved
+    bool direct = false;  ///< into the target itself
   };
   /// Where the work on the accepted delivery stands.
   struct Cursor {
@@ -88,6 +108,8 @@ class SnowflakeDestination : public Destination {
   Status Fail(Status status);
   Result<Checkpoint> StartInner();
   Status Prepare();
+  Status LoadWatermarks();
+  void TakeWatermarks(const SqlRows& rows);
   Status OpenControl();
   Status WaitFor(const std::function<bool()>& done);
   Status OnEvents();
@@ -109,15 +131,29 @@ class SnowflakeDestination : public Destination {
   Result<bool> Apply(const CopyPlan& plan, Instant now, bool* worked);
   Result<bool> Apply(const TableStop& stop, Instant now, bool* worked);
   Result<bool> Apply(const TableFingerprint& fingerprint, Instant now, bool* worked);
-  Status ApplyFold(const FoldRequest& request);
   Result<bool> OpenTable(Table& table, Instant now, bool* worked);
   Result<bool> CloseTable(Table& table);
   Result<bool> RunSql(const std::string& what, Instant now, bool* worked);
   bool Stores(const Table& table) const;
+  static bool SameLanding(const TableSchema& a, const TableSchema& b);
   bool Landed(const Table& table, const Position& position) const;
   Status Flush(Table& table);
   void Remember(const Table& table);
   Table* Find(TableId table);
+
+  // snowflake_jobs.cc
+  Status StepJobs(Instant now, bool* worked);
+  Status StepMerge(SqlOutcome& outcome, Instant now);
+  Status BeginFold(const FoldRequest& request);
+  Status StepFold(SqlOutcome& outcome, Instant now);
+  Status FinishFold(Table& table, int64_t rows);
+  Status StopTable(Table& table, std::string code, std::string reason);
+  void RunJob(const std::string& what, std::vector<std::string> sql, Instant now);
+  bool Owns(const SnowflakeName& target, const Table& table) const;
+  bool Busy(TableId table) const;
+  bool FoldDue() const;
+  Instant MergesDue() const;
+  bool MayMerge(const Table& table) const;
 
   const SnowflakeOptions options_;
   const Clock& clock_;
@@ -144,7 +180,11 @@ class SnowflakeDestination : public Destination {
   std::optional<SqlOutcome> outcome_;
   std::deque<FoldRequest> deferred_;  ///< until no destination transaction is open or on its way
   bool inside_ = false;               ///< a segment was not complete
-  std::set<uint32_t> changed_;        ///< tables whose records go with the next boundary
+  std::optional<Job> job_;
+  bool job_running_ = false;
+  std::optional<SqlOutcome> job_outcome_;
+  std::vector<TableStop> stops_;  ///< to report
+  std::set<uint32_t> changed_;    ///< tables whose records go with the next boundary
   std::deque<Boundary> boundaries_;
   Lsn given_end_;                  ///< of the newest boundary
   std::vector<FoldResult> folds_;  ///< to report

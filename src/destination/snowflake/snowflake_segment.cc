@@ -13,15 +13,6 @@
 namespace etl {
 namespace {
 
-bool SameLanding(const TableSchema& a, const TableSchema& b) {
-  return a.schema == b.schema && a.name == b.name &&
-         std::equal(a.columns.begin(), a.columns.end(), b.columns.begin(), b.columns.end(),
-                    [](const Column& x, const Column& y) {
-                      return x.attnum == y.attnum && x.name == y.name &&
-                             SnowflakeType(*x.type) == SnowflakeType(*y.type);
-                    });
-}
-
 Status NotYet(const TableSchema& schema, std::string what) {
   return MakeError(ErrorKind::kConfig, "ETL-D120",
                    schema.QualifiedName() +
@@ -29,6 +20,16 @@ Status NotYet(const TableSchema& schema, std::string what) {
 }
 
 }  // namespace
+
+/// Both versions have the same columns in Snowflake, in the same table.
+bool SnowflakeDestination::SameLanding(const TableSchema& a, const TableSchema& b) {
+  return a.schema == b.schema && a.name == b.name &&
+         std::equal(a.columns.begin(), a.columns.end(), b.columns.begin(), b.columns.end(),
+                    [](const Column& x, const Column& y) {
+                      return x.attnum == y.attnum && x.name == y.name &&
+                             SnowflakeType(*x.type) == SnowflakeType(*y.type);
+                    });
+}
 
 SnowflakeDestination::Table* SnowflakeDestination::Find(TableId table) {
   const auto at = tables_.find(table.oid);
@@ -187,6 +188,7 @@ Result<bool> SnowflakeDestination::Apply(const ChangeBatch& batch, Instant now, 
     while (batch.transactions[run].end_row <= row) ++run;
     const Position position{batch.transactions[run].commit,
                             batch.ordinals[static_cast<size_t>(row)]};
+    table->newest = std::max(table->newest, position.commit);
     if (Landed(*table, position)) {
       ++row;
       continue;
@@ -207,6 +209,7 @@ Result<bool> SnowflakeDestination::Apply(const TruncateChange& truncate, Instant
   if (table == nullptr || !Stores(*table)) return true;
   ETL_ASSIGN_OR_RETURN(const bool open, OpenTable(*table, now, worked));
   if (!open) return false;
+  table->newest = std::max(table->newest, truncate.at.commit);
   if (Landed(*table, truncate.at)) return true;
   if (table->writer == nullptr) {
     std::vector<std::string> names;
@@ -239,10 +242,19 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
   if (cursor_.step == 0) {
     ETL_ASSIGN_OR_RETURN(const bool closed, CloseTable(table));
     if (!closed) return false;
-    if (table.state.landing != nullptr && !SameLanding(*table.state.landing, *start.schema))
-      return NotYet(*start.schema, "another copy into a landing table of other columns");
+    if (Busy(start.schema->id)) return false;
+    const SnowflakeTable of = Of(start.schema, start.generation);
     cursor_.sql = CreateSchemasSql(names_, *start.schema);
-    cursor_.sql.push_back(CreateLandingSql(Of(start.schema, start.generation)));
+    if (start_.mode == Mode::kMirror) {
+      // Its channels end with it. What it holds is of an earlier generation, or comes again.
+      cursor_.sql.push_back("DROP TABLE IF EXISTS " + names_.Landing(*start.schema).Sql());
+      cursor_.sql.push_back(DropShadowSql(of));
+      cursor_.sql.push_back(InsertWatermarkSql(of, start.from, /*live=*/false));
+    } else if (table.state.landing != nullptr &&
+               !SameLanding(*table.state.landing, *start.schema)) {
+      return NotYet(*start.schema, "another copy into a landing table of other columns");
+    }
+    cursor_.sql.push_back(CreateLandingSql(of));
     cursor_.step = 1;
   }
   ETL_ASSIGN_OR_RETURN(const bool done, RunSql("make the landing table", now, worked));
@@ -257,6 +269,10 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
   // The step may be a repeated one, of a run that ended before the boundary behind it was stored.
   table.loaded = true;
   table.landed.clear();
+  table.mark.clear();
+  table.applied = start.from;
+  table.newest = {};
+  table.attempts_done.clear();
   Remember(table);
   return true;
 }
@@ -293,30 +309,6 @@ Result<bool> SnowflakeDestination::Apply(const TableFingerprint& fingerprint, In
   table->state.checkpoint.fingerprint = fingerprint.text;
   Remember(*table);
   return true;
-}
-
-/// In append mode nothing moves: the table is true at any position behind its copied rows.
-Status SnowflakeDestination::ApplyFold(const FoldRequest& request) {
-  Table* table = Find(request.table);
-  if (table == nullptr || table->state.checkpoint.generation != request.generation)
-    return Status::OK();
-  TableCheckpoint& checkpoint = table->state.checkpoint;
-  FoldResult result{.table = request.table, .generation = request.generation};
-  result.folded = true;
-  result.rows = checkpoint.rows;
-  result.at = stored_.position;
-  if (checkpoint.phase == TablePhase::kLive) {
-    folds_.push_back(std::move(result));
-    return Status::OK();
-  }
-  if (checkpoint.phase != TablePhase::kCopying) return Status::OK();
-  checkpoint.phase = TablePhase::kLive;
-  checkpoint.keep_target = false;
-  checkpoint.planned = false;
-  checkpoint.chunks.clear();
-  checkpoint.done.clear();
-  return WriteRecords({ProgressLog::Table(table->state, /*immediate=*/true)}, {},
-                      {std::move(result)});
 }
 
 }  // namespace etl
