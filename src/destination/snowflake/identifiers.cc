@@ -1,6 +1,7 @@
 #include "destination/snowflake/identifiers.h"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 
 #include <fmt/format.h>
@@ -134,6 +135,16 @@ SnowflakeName SnowflakeNames::Watermark() const {
 
 std::string PositionText(const Position& position) {
   return fmt::format("{:016x}/{:016x}", position.commit.value, position.ordinal);
+}
+
+std::optional<Position> ParsePositionText(std::string_view text) {
+  Position position;
+  if (text.size() != 33 || text[16] != '/') return std::nullopt;
+  const char* at = text.data();
+  const auto commit = std::from_chars(at, at + 16, position.commit.value, 16);
+  const auto ordinal = std::from_chars(at + 17, at + 33, position.ordinal, 16);
+  if (commit.ptr != at + 16 || ordinal.ptr != at + 33) return std::nullopt;
+  return position;
 }
 
 std::string BoundaryText(Lsn boundary) { return fmt::format("{:016x}", boundary.value); }

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "config/config.h"
 #include "model/table_schema.h"
 
 namespace etl {
@@ -17,11 +19,6 @@ std::string QuoteIdentifier(std::string_view name);
 /// A backslash is an escape inside Snowflake's literals: it is doubled, as the quote is.
 std::string QuoteLiteral(std::string_view text);
 }  // namespace snowflake_dialect
-
-enum class IdentifierCase : uint8_t {
-  kUpper,     ///< plain lower-case names fold to upper case, as if a user had not quoted them
-  kPreserve,  ///< as in the source
-};
 
 /// Where the objects of a destination live, as configured.
 struct SnowflakeNaming {
@@ -89,6 +86,7 @@ class SnowflakeNames {
 
 /// `%016x/%016x` of a position, as landing rows carry it.
 std::string PositionText(const Position& position);
+std::optional<Position> ParsePositionText(std::string_view text);
 /// `%016x` of a boundary: less than every position at or behind it, greater than every one before.
 std::string BoundaryText(Lsn boundary);
 

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "config/config.h"
+#include "net/curl_http_client.h"
+#include "net/key_testing.h"
+
+namespace etl {
+
+/// The emulator of tests/emulator in a process of its own, with one user whose key is TestKey().
+/// Needs ETL_PYTHON and ETL_SOURCE_DIR, as tools/run_tests sets them.
+class EmulatorProcess {
+ public:
+  using Json = nlohmann::json;
+
+  explicit EmulatorProcess(const Json& settings = Json::object()) {
+    const char* python = std::getenv("ETL_PYTHON");
+    const char* source = std::getenv("ETL_SOURCE_DIR");
+    ETL_CHECK(python != nullptr && source != nullptr);
+    WriteText(folder_ / "setup.json", Json{{"roles", {{"ETL_ROLE", {{"open", true}}}}},
+                                           {"warehouses", {"ETL_WH"}},
+                                           {"schemas", Json::array({Json::array({"DB", "S"})})},
+                                           {"users",
+                                            {{"ETL_USER",
+                                              {{"rsa_public_key", TestKey()->public_key()},
+                                               {"default_role", "ETL_ROLE"},
+                                               {"roles", {"ETL_ROLE"}}}}}},
+                                           {"settings", settings}}
+                                          .dump());
+    const std::string setup = folder_ / "setup.json", state = folder_ / "state.json";
+    const std::string place = std::string(source) + "/tests/emulator";
+    int input[2];
+    ETL_CHECK(pipe(input) == 0);
+    process_ = fork();
+    ETL_CHECK(process_ >= 0);
+    if (process_ == 0) {
+      dup2(input[0], STDIN_FILENO);
+      close(input[0]);
+      close(input[1]);
+      if (chdir(place.c_str()) != 0) _exit(127);
+      execl(python, python, "-m", "snowflake_emulator", "--port", "0", "--setup", setup.c_str(),
+            "--state-file", state.c_str(), "--control-token", "control", nullptr);
+      _exit(127);
+    }
+    close(input[0]);
+    input_ = input[1];
+    for (int i = 0; i < 600 && url_.empty(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      const std::string text = ReadText(state);
+      if (!text.empty()) url_ = Json::parse(text).at("url");
+    }
+    ETL_CHECK(!url_.empty());
+  }
+  ~EmulatorProcess() {
+    close(input_);
+    kill(process_, SIGTERM);
+    waitpid(process_, nullptr, 0);
+  }
+  EmulatorProcess(const EmulatorProcess&) = delete;
+  EmulatorProcess& operator=(const EmulatorProcess&) = delete;
+
+  SnowflakeConfig Config() const {
+    SnowflakeConfig config;
+    config.account = "TESTORG-TESTACCOUNT";
+    config.url = url_;
+    config.user = "ETL_USER";
+    config.role = "ETL_ROLE";
+    config.warehouse = "ETL_WH";
+    config.database = "DB";
+    config.schema = "S";
+    config.landing_schema = "ETL";
+    return config;
+  }
+
+  /// `verb` of /_control, as its README says.
+  Json Control(const std::string& verb, const std::optional<Json>& body) {
+    HttpRequest request;
+    request.url = url_ + "/_control/" + verb;
+    request.bearer = std::make_shared<const Secret>("control");
+    if (body.has_value()) {
+      request.method = HttpMethod::kPost;
+      request.headers = {{"Content-Type", "application/json"}};
+      request.body = HttpBody::Of(body->dump());
+    }
+    http_.Submit(std::move(request), SystemClock().Now());
+    std::vector<HttpResponse> finished;
+    while (finished.empty()) {
+      http_.Poll(SystemClock().Now(), finished);
+      if (finished.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    if (finished[0].code != 200) {
+      ADD_FAILURE() << verb << ": " << finished[0].body;
+      return {{"rows", Json::array()}};
+    }
+    return Json::parse(finished[0].body);
+  }
+  /// Rows of a table as objects.
+  Json Rows(const std::string& schema, const std::string& table, const std::string& order) {
+    return Control("rows/DB/" + schema + "/" + table + "?order=" + order, std::nullopt).at("rows");
+  }
+
+ private:
+  ScratchFolder folder_;
+  pid_t process_ = -1;
+  int input_ = -1;
+  std::string url_;
+  CurlHttpClient http_{{}};
+};
+
+}  // namespace etl

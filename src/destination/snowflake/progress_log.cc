@@ -1,0 +1,264 @@
+#include "destination/snowflake/progress_log.h"
+
+#include <charconv>
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "model/schema_json.h"
+
+namespace etl {
+namespace {
+
+using Json = nlohmann::json;
+
+uint64_t Number(const std::optional<std::string>& text, int base = 10) {
+  uint64_t value = 0;
+  if (text.has_value()) std::from_chars(text->data(), text->data() + text->size(), value, base);
+  return value;
+}
+
+Json ChunkJson(const Chunk& chunk) {
+  Json json{{"n", chunk.number},          {"leaf", chunk.leaf.oid},  {"schema", chunk.leaf_schema},
+            {"name", chunk.leaf_name},    {"node", chunk.file_node}, {"first", chunk.first_block},
+            {"rows", chunk.rows_estimate}};
+  if (chunk.end_block.has_value()) json["end"] = *chunk.end_block;
+  return json;
+}
+
+Chunk ChunkOf(const Json& json) {
+  Chunk chunk{.number = json.at("n"),
+              .leaf = {json.at("leaf").get<uint32_t>()},
+              .leaf_schema = json.at("schema"),
+              .leaf_name = json.at("name"),
+              .file_node = json.at("node"),
+              .first_block = json.at("first"),
+              .end_block = {},
+              .rows_estimate = json.at("rows")};
+  if (json.contains("end")) chunk.end_block = json.at("end").get<uint32_t>();
+  return chunk;
+}
+
+Json DoneJson(const TableCheckpoint::DoneChunk& done) {
+  return {{"n", done.number}, {"high", done.high.value}, {"rows", done.rows}};
+}
+
+TableCheckpoint::DoneChunk DoneOf(const Json& json) {
+  return {json.at("n").get<uint32_t>(), Lsn{json.at("high").get<uint64_t>()},
+          json.at("rows").get<int64_t>()};
+}
+
+// A record of this program's own that does not read back means that it is not ours.
+TableSchemaPtr SchemaOf(const Json& json) {
+  return SchemaFromJson(json.get<std::string>()).ValueOrDie();
+}
+
+TablePhase PhaseOf(const std::string& name) {
+  for (const TablePhase phase : {TablePhase::kCopying, TablePhase::kLive, TablePhase::kStopped}) {
+    if (TablePhaseName(phase) == name) return phase;
+  }
+  return TablePhase::kWaiting;
+}
+
+std::optional<ProgressKind> KindOfName(std::string_view name) {
+  for (const ProgressKind kind :
+       {ProgressKind::kHistory, ProgressKind::kForward, ProgressKind::kTable, ProgressKind::kPlan,
+        ProgressKind::kChunk, ProgressKind::kStop}) {
+    if (ProgressKindName(kind) == name) return kind;
+  }
+  return std::nullopt;
+}
+
+bool Immediate(const ProgressRecord& record) {
+  return record.kind == ProgressKind::kChunk ||
+         (record.kind == ProgressKind::kTable &&
+          Json::parse(record.body).value("immediate", false));
+}
+
+}  // namespace
+
+Status ProgressLog::Load(const SqlRows& rows) {
+  try {
+    for (const SqlRow& row : rows.rows) {
+      const auto kind = KindOfName(row.at(2).value_or(""));
+      if (!kind.has_value()) {
+        return MakeError(ErrorKind::kConfig, "ETL-D123",
+                         "_ETL_PROGRESS was written by a newer version of this program",
+                         "use that version");
+      }
+      Row next{.sequence = Number(row.at(0)),
+               .record = {.kind = *kind,
+                          .table = {static_cast<uint32_t>(Number(row.at(3)))},
+                          .generation = static_cast<uint32_t>(Number(row.at(4))),
+                          .lsn = {Number(row.at(5), 16)},
+                          .body = row.at(6).value_or("{}")}};
+      last_ = next.sequence;
+      if (*kind == ProgressKind::kHistory) history_ = static_cast<uint32_t>(Number(row.at(1)));
+      if (*kind == ProgressKind::kForward) {
+        Count(next.sequence);
+        last_forward_ = next.sequence;
+        checkpoint_.position = next.record.lsn;
+      } else if (*kind == ProgressKind::kHistory) {
+        Count(Json::parse(next.record.body).value("keep", last_forward_));
+        waiting_.clear();
+        Apply(next.record);
+      } else if (Immediate(next.record)) {
+        Apply(next.record);
+      } else {
+        waiting_.push_back(std::move(next));
+      }
+    }
+  } catch (const std::exception& error) {
+    return MakeError(
+        ErrorKind::kConfig, "ETL-D123",
+        std::string("_ETL_PROGRESS holds what this version cannot read: ") + error.what(),
+        "use the version that wrote it");
+  }
+  waiting_.clear();
+  return Status::OK();
+}
+
+void ProgressLog::Count(uint64_t up_to) {
+  for (const Row& row : waiting_) {
+    if (row.sequence <= up_to) Apply(row.record);
+  }
+  waiting_.clear();
+}
+
+void ProgressLog::Apply(const ProgressRecord& record) {
+  const Json body = Json::parse(record.body);
+  if (record.kind == ProgressKind::kHistory) {
+    if (!body.contains("system_id")) return;
+    checkpoint_.identity = SourceIdentity{body.at("system_id"), body.at("database"),
+                                          body.at("slot").get<std::string>()};
+    checkpoint_.timeline = body.at("timeline");
+    checkpoint_.lc_monetary = body.at("lc_monetary");
+    checkpoint_.position = record.lsn;
+    last_forward_ = 0;
+    if (!body.value("again", false)) return;
+    for (auto& [oid, table] : tables_) {
+      TableCheckpoint& old = table.checkpoint;
+      old = TableCheckpoint{
+          .schema = old.schema, .generation = old.generation, .fingerprint = old.fingerprint};
+    }
+    return;
+  }
+  SnowflakeTableState& table = tables_[record.table.oid];
+  TableCheckpoint& checkpoint = table.checkpoint;
+  if (record.kind == ProgressKind::kChunk) {
+    if (checkpoint.generation != record.generation) return;
+    checkpoint.done.push_back(DoneOf(body));
+    checkpoint.rows += checkpoint.done.back().rows;
+    return;
+  }
+  if (body.contains("landing")) table.landing = SchemaOf(body.at("landing"));
+  if (body.contains("target")) table.target = SchemaOf(body.at("target"));
+  if (!body.contains("schema")) return;
+  // Chunks that were done in between are not part of a record that counts with its boundary.
+  const bool same_copy =
+      checkpoint.generation == record.generation && checkpoint.phase == TablePhase::kCopying;
+  std::vector<TableCheckpoint::DoneChunk> done;
+  if (same_copy) done = std::move(checkpoint.done);
+  const int64_t rows = same_copy ? checkpoint.rows : 0;
+  checkpoint = TableCheckpoint{.schema = SchemaOf(body.at("schema")),
+                               .generation = record.generation,
+                               .phase = PhaseOf(body.at("phase")),
+                               .from = Lsn{body.at("from").get<uint64_t>()},
+                               .keep_target = body.at("keep_target"),
+                               .planned = body.at("planned"),
+                               .stop_code = body.at("stop_code"),
+                               .stop_reason = body.at("stop_reason"),
+                               .rows = body.at("rows"),
+                               .fingerprint = body.at("fingerprint")};
+  for (const Json& chunk : body.at("chunks")) checkpoint.chunks.push_back(ChunkOf(chunk));
+  if (checkpoint.phase == TablePhase::kCopying) {
+    checkpoint.done = std::move(done);
+    if (same_copy) checkpoint.rows = rows;
+  }
+}
+
+ProgressRecord ProgressLog::Begin() const {
+  return {.kind = ProgressKind::kHistory, .body = Json{{"keep", last_forward_}}.dump()};
+}
+
+ProgressRecord ProgressLog::History(const Checkpoint& checkpoint, bool again) {
+  return {.kind = ProgressKind::kHistory,
+          .lsn = checkpoint.position,
+          .body = Json{
+              {"system_id", checkpoint.identity->system_id},
+              {"database", checkpoint.identity->database_oid},
+              {"slot", checkpoint.identity->slot},
+              {"timeline", checkpoint.timeline},
+              {"lc_monetary", checkpoint.lc_monetary},
+              {"again",
+               again}}.dump()};
+}
+
+ProgressRecord ProgressLog::Forward(Lsn boundary) {
+  return {.kind = ProgressKind::kForward, .lsn = boundary, .body = "{}"};
+}
+
+ProgressRecord ProgressLog::Table(const SnowflakeTableState& table, bool immediate) {
+  const TableCheckpoint& checkpoint = table.checkpoint;
+  Json chunks = Json::array();
+  for (const Chunk& chunk : checkpoint.chunks) chunks.push_back(ChunkJson(chunk));
+  Json body{{"schema", SchemaToJson(*checkpoint.schema)},
+            {"phase", TablePhaseName(checkpoint.phase)},
+            {"from", checkpoint.from.value},
+            {"keep_target", checkpoint.keep_target},
+            {"planned", checkpoint.planned},
+            {"chunks", std::move(chunks)},
+            {"stop_code", checkpoint.stop_code},
+            {"stop_reason", checkpoint.stop_reason},
+            {"rows", checkpoint.rows},
+            {"fingerprint", checkpoint.fingerprint},
+            {"immediate", immediate}};
+  if (table.target != nullptr) body["target"] = SchemaToJson(*table.target);
+  if (table.landing != nullptr) body["landing"] = SchemaToJson(*table.landing);
+  return {.kind = ProgressKind::kTable,
+          .table = checkpoint.schema->id,
+          .generation = checkpoint.generation,
+          .lsn = checkpoint.from,
+          .body = body.dump()};
+}
+
+ProgressRecord ProgressLog::Landing(const SnowflakeTableState& table) {
+  return {.kind = ProgressKind::kTable,
+          .table = table.landing->id,
+          .generation = table.checkpoint.generation,
+          .body = Json{{"landing", SchemaToJson(*table.landing)}, {"immediate", true}}.dump()};
+}
+
+ProgressRecord ProgressLog::ChunkDone(const SnowflakeTableState& table,
+                                      const TableCheckpoint::DoneChunk& chunk) {
+  return {.kind = ProgressKind::kChunk,
+          .table = table.checkpoint.schema->id,
+          .generation = table.checkpoint.generation,
+          .lsn = chunk.high,
+          .body = DoneJson(chunk).dump()};
+}
+
+std::string ProgressLog::Line(const std::string& pipeline, uint32_t history, uint64_t sequence,
+                              UnixMicros at, const ProgressRecord& record) {
+  return Json{{"PIPELINE", pipeline},
+              {"HISTORY", history},
+              {"SEQUENCE", sequence},
+              {"KIND", ProgressKindName(record.kind)},
+              {"TABLE_OID", record.table.oid},
+              {"GENERATION", record.generation},
+              {"LSN", BoundaryText(record.lsn)},
+              {"BODY", record.body},
+              {"AT", FormatUtc(at)}}
+             .dump() +
+         "\n";
+}
+
+std::string ProgressLog::SelectSql(const SnowflakeNames& names, const std::string& pipeline) {
+  return fmt::format(
+      "SELECT \"SEQUENCE\", \"HISTORY\", \"KIND\", \"TABLE_OID\", \"GENERATION\", \"LSN\", "
+      "\"BODY\" FROM {} WHERE \"PIPELINE\" = {} ORDER BY \"SEQUENCE\"",
+      names.Progress().Sql(), QuoteLiteral(pipeline));
+}
+
+}  // namespace etl

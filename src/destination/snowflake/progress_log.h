@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "destination/destination.h"
+#include "destination/snowflake/ddl_sql.h"
+#include "destination/snowflake/sql_answer.h"
+#include "model/checkpoint.h"
+
+namespace etl {
+
+/// What the log says of one table.
+struct SnowflakeTableState {
+  TableCheckpoint checkpoint;
+  /// The columns that the landing table has; null: it was not made. Ahead of `checkpoint.schema`
+  /// where a schema change was carried out and its boundary is not stored yet.
+  TableSchemaPtr landing;
+  /// The columns that the target has, if this pipeline made one.
+  TableSchemaPtr target;
+};
+
+/// A row of _ETL_PROGRESS to be written.
+struct ProgressRecord {
+  ProgressKind kind = ProgressKind::kForward;
+  TableId table;
+  uint32_t generation = 0;
+  Lsn lsn;
+  std::string body;  ///< JSON
+};
+
+/// The state of a pipeline as the sum of the rows of _ETL_PROGRESS, in order of SEQUENCE.
+///
+/// Table records belong to the next `forward` record, as the changes of a destination transaction
+/// belong to its boundary: without it they are void. So that an interrupted run leaves nothing that
+/// a later one would bring to life, every run begins with a record that says how far the log counts
+/// (`keep`). Immediate records (a chunk that is done, a landing table that was altered, a fold)
+/// count by themselves.
+///
+/// Pure; owned by the destination.
+class ProgressLog {
+ public:
+  /// Rows of SelectSql.
+  Status Load(const SqlRows& rows);
+
+  const Checkpoint& checkpoint() const { return checkpoint_; }  ///< without its tables
+  const std::map<uint32_t, SnowflakeTableState>& tables() const { return tables_; }
+  uint32_t history() const { return history_; }
+  uint64_t last_sequence() const { return last_; }
+
+  /// The first record of a run, over a log that has a history.
+  ProgressRecord Begin() const;
+  /// `again`: every table needs a new copy.
+  static ProgressRecord History(const Checkpoint& checkpoint, bool again);
+  static ProgressRecord Forward(Lsn boundary);
+  /// The whole state of a table; it counts with the next forward record, or at once.
+  static ProgressRecord Table(const SnowflakeTableState& table, bool immediate);
+  /// The landing table has these columns now. Counts at once.
+  static ProgressRecord Landing(const SnowflakeTableState& table);
+  static ProgressRecord ChunkDone(const SnowflakeTableState& table,
+                                  const TableCheckpoint::DoneChunk& chunk);
+
+  /// As a line of the control channel.
+  static std::string Line(const std::string& pipeline, uint32_t history, uint64_t sequence,
+                          UnixMicros at, const ProgressRecord& record);
+  static std::string SelectSql(const SnowflakeNames& names, const std::string& pipeline);
+
+ private:
+  struct Row {
+    uint64_t sequence = 0;
+    ProgressRecord record;
+  };
+  void Apply(const ProgressRecord& record);
+  void Count(uint64_t up_to);
+
+  Checkpoint checkpoint_;
+  std::map<uint32_t, SnowflakeTableState> tables_;
+  std::vector<Row> waiting_;  // for the next forward record
+  uint32_t history_ = 0;
+  uint64_t last_ = 0;
+  uint64_t last_forward_ = 0;
+};
+
+}  // namespace etl

@@ -1,0 +1,373 @@
+#include "destination/snowflake/snowflake_destination.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/failpoint.h"
+
+namespace etl {
+namespace {
+
+SnowflakeNaming NamingOf(const SnowflakeConfig& config) {
+  return {.database = config.database,
+          .schema = config.schema,
+          .landing_schema = config.landing_schema,
+          .identifiers = config.identifiers};
+}
+
+std::string Token(uint64_t sequence) { return fmt::format("{:020}", sequence); }
+
+}  // namespace
+
+SnowflakeDestination::SnowflakeDestination(SnowflakeOptions options, const Clock& clock)
+    : options_(std::move(options)), clock_(clock), names_(NamingOf(options_.config)) {}
+
+SnowflakeDestination::~SnowflakeDestination() = default;
+
+Status SnowflakeDestination::Fail(Status status) {
+  if (!status.ok() && failed_.ok()) failed_ = status;
+  return status;
+}
+
+SnowflakeTable SnowflakeDestination::Of(const TableSchemaPtr& schema, uint32_t generation) const {
+  return {.names = names_, .pipeline = start_.pipeline, .schema = schema, .generation = generation};
+}
+
+SnowflakeTable SnowflakeDestination::Of(const Table& table) const {
+  return Of(table.state.checkpoint.schema, table.state.checkpoint.generation);
+}
+
+Result<Checkpoint> SnowflakeDestination::Start(const StartOptions& options) {
+  ETL_CHECK(!started_);
+  start_ = options;
+  if (options.mode == Mode::kMirror && options_.config.merge_by != MergeBy::kEngine) {
+    return MakeError(ErrorKind::kConfig, "ETL-D120",
+                     "this version does not merge by tasks in Snowflake yet",
+                     "use merge: {by: engine}");
+  }
+  Result<Checkpoint> checkpoint = StartInner();
+  if (!checkpoint.ok()) return Fail(checkpoint.status());
+  started_ = true;
+  return checkpoint;
+}
+
+Result<Checkpoint> SnowflakeDestination::StartInner() {
+  ETL_ASSIGN_OR_RETURN(KeyOrigin key, options_.key());
+  ETL_ASSIGN_OR_RETURN(link_, SnowflakeLink::Make(options_.config, std::move(key), clock_));
+  ETL_RETURN_IF_ERROR(Prepare());
+  // Opening takes the pipeline from whoever ran it, and waits until what that one wrote is in the
+  // table: from here on the log does not change but by us.
+  ETL_RETURN_IF_ERROR(OpenControl());
+  const SqlOutcome rows = link_->RunAndWait(
+      link_->Request("read _ETL_PROGRESS", ProgressLog::SelectSql(names_, start_.pipeline)),
+      events_);
+  ETL_RETURN_IF_ERROR(rows.status);
+  ProgressLog log;
+  ETL_RETURN_IF_ERROR(log.Load(rows.results.at(0)));
+  uint64_t token = 0;
+  if (!control_token_.empty()) token = std::stoull(control_token_);
+  sequence_ = std::max(log.last_sequence(), token);
+  history_ = log.history();
+  stored_ = log.checkpoint();
+  given_end_ = stored_.position;
+  Checkpoint out = stored_;
+  for (const auto& [oid, state] : log.tables()) {
+    if (state.checkpoint.schema == nullptr) {
+      // Its landing table was made; the boundary behind was not reached.
+      continue;
+    }
+    Table& table = tables_[oid];
+    table.state = state;
+    table.loaded = true;
+    out.tables.push_back(state.checkpoint);
+  }
+  ETL_RETURN_IF_ERROR(LoadWatermarks());
+  // What was written and does not count must not count later.
+  if (stored_.identity.has_value()) ETL_RETURN_IF_ERROR(WriteRecords({log.Begin()}, {}, {}));
+  return out;
+}
+
+Status SnowflakeDestination::LoadWatermarks() {
+  const SqlOutcome marks = link_->RunAndWait(
+      link_->Request("read _ETL_WATERMARK", SelectWatermarksSql(names_, start_.pipeline)), events_);
+  ETL_RETURN_IF_ERROR(marks.status);
+  TakeWatermarks(marks.results.at(0));
+  return Status::OK();
+}
+
+void SnowflakeDestination::TakeWatermarks(const SqlRows& rows) {
+  for (const SqlRow& row : rows.rows) {
+    const auto oid = static_cast<uint32_t>(std::stoul(row.at(0).value_or("0")));
+    Table* table = Find({oid});
+    if (table == nullptr ||
+        std::to_string(table->state.checkpoint.generation) != row.at(1).value_or(""))
+      continue;
+    table->mark = row.at(2).value_or("");
+    table->applied = Lsn{std::stoull(row.at(3).value_or("0"), nullptr, 16)};
+    // Folded, and the record of it was not written.
+    if (table->mark == "live" && table->state.target == nullptr)
+      table->state.target = table->state.checkpoint.schema;
+    // Whatever lies in between may have landed.
+    if (table->applied < stored_.position)
+      table->newest = std::max(table->newest, Lsn{stored_.position.value - 1});
+  }
+}
+
+Status SnowflakeDestination::Prepare() {
+  for (const std::string& sql : BookkeepingSql(names_)) {
+    ETL_RETURN_IF_ERROR(
+        link_->RunAndWait(link_->Request("prepare the bookkeeping", sql), events_).status);
+  }
+  return Status::OK();
+}
+
+Status SnowflakeDestination::OpenControl() {
+  control_ = link_->streaming().OpenChannel({.database = names_.database(),
+                                             .schema = names_.landing_schema(),
+                                             .pipe = names_.Progress().name + "-STREAMING",
+                                             .channel = "etl/" + start_.pipeline + "/control"});
+  return WaitFor([this] { return control_open_; });
+}
+
+// For the calls that may wait.
+Status SnowflakeDestination::WaitFor(const std::function<bool()>& done) {
+  while (true) {
+    ETL_ASSIGN_OR_RETURN(const bool worked, link_->Step(clock_.Now(), events_));
+    ETL_RETURN_IF_ERROR(OnEvents());
+    if (done()) return Status::OK();
+    if (link_->interrupted()) return SnowflakeLink::Interrupted();
+    if (!worked) link_->Wait(kNever);
+  }
+}
+
+Status SnowflakeDestination::OnEvents() {
+  for (const ChannelEvent& event : std::exchange(events_, {})) ETL_RETURN_IF_ERROR(OnEvent(event));
+  return Status::OK();
+}
+
+Status SnowflakeDestination::OnEvent(const ChannelEvent& event) {
+  if (event.kind == ChannelEvent::Kind::kFailed) return event.status;
+  if (event.channel == control_) {
+    if (event.kind == ChannelEvent::Kind::kOpened) {
+      if (!control_open_) control_token_ = event.token;
+      control_open_ = true;
+      return Status::OK();
+    }
+    while (!written_.empty() && written_.front().token <= event.token) {
+      Written& done = written_.front();
+      if (done.forward.valid()) stored_.position = std::max(stored_.position, done.forward);
+      for (FoldResult& fold : done.folds) {
+        fold.at = stored_.position;
+        folds_.push_back(std::move(fold));
+      }
+      std::move(done.stops.begin(), done.stops.end(), std::back_inserter(stops_));
+      written_.pop_front();
+    }
+    return Status::OK();
+  }
+  const auto at = table_of_.find(event.channel);
+  if (at == table_of_.end()) return Status::OK();
+  Table& table = tables_.at(at->second);
+  if (event.kind == ChannelEvent::Kind::kOpened && !table.open) {
+    table.open = true;
+    table.committed = {};
+    if (!event.token.empty()) {
+      const auto position = ParsePositionText(event.token);
+      if (!position.has_value()) {
+        return MakeError(ErrorKind::kTransient, "ETL-D113",
+                         "snowflake: the offset token of a channel is not a position");
+      }
+      table.committed = *position;
+    }
+  } else if (event.kind == ChannelEvent::Kind::kCommitted) {
+    table.proved += event.batches;
+    for (size_t i = 0; i < event.batches; ++i) {
+      bytes_ -= table.sizes.front();
+      table.sizes.pop_front();
+    }
+  }
+  return Status::OK();
+}
+
+Status SnowflakeDestination::WriteRecords(std::vector<ProgressRecord> records, Lsn forward,
+                                          std::vector<FoldResult> folds) {
+  std::string lines;
+  const uint64_t first = sequence_ + 1;
+  for (const ProgressRecord& record : records)
+    lines += ProgressLog::Line(start_.pipeline, history_, ++sequence_, clock_.WallNow(), record);
+  StreamBatch batch;
+  batch.uncompressed_bytes = static_cast<int64_t>(lines.size());
+  batch.body = HttpBody::Of(std::move(lines));
+  batch.first = Token(first);
+  batch.last = Token(sequence_);
+  batch.rows = static_cast<int64_t>(records.size());
+  written_.push_back(
+      {.token = batch.last, .forward = forward, .folds = std::move(folds), .stops = {}});
+  ETL_FAILPOINT("snowflake.control.before_append");
+  link_->streaming().Append(control_, std::move(batch));
+  return Status::OK();
+}
+
+bool SnowflakeDestination::Proved(const Boundary& boundary) const {
+  return std::all_of(boundary.given.begin(), boundary.given.end(), [this](const auto& given) {
+    return tables_.at(given.first).proved >= given.second;
+  });
+}
+
+// The newest boundary before which every row is proved, with the records of all up to it.
+Status SnowflakeDestination::WriteForward(Instant now, bool* worked) {
+  const bool due = now >= forward_at_ || !deferred_.empty();
+  if (boundaries_.empty() || !due || !Proved(boundaries_.front())) return Status::OK();
+  std::vector<ProgressRecord> records;
+  Lsn end;
+  while (!boundaries_.empty() && Proved(boundaries_.front())) {
+    for (ProgressRecord& record : boundaries_.front().records) records.push_back(std::move(record));
+    end = boundaries_.front().end;
+    boundaries_.pop_front();
+  }
+  records.push_back(ProgressLog::Forward(end));
+  forward_at_ = now + options_.forward_every;
+  *worked = true;
+  return WriteRecords(std::move(records), end, {});
+}
+
+Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
+  ETL_CHECK(started_ && failed_.ok() && !delivery_.has_value());
+  Checkpoint next = stored_;
+  next.identity = history.identity;
+  next.timeline = history.timeline;
+  next.position = history.position;
+  next.lc_monetary = history.lc_monetary;
+  boundaries_.clear();
+  changed_.clear();
+  ++history_;
+  ETL_RETURN_IF_ERROR(Fail(WriteRecords({ProgressLog::History(next, true)}, {}, {})));
+  ETL_RETURN_IF_ERROR(Fail(WaitFor([this] { return written_.empty(); })));
+  for (auto& [oid, table] : tables_) {
+    link_->streaming().CloseChannel(table.channel);
+    table_of_.erase(table.channel);
+    const TableCheckpoint old = table.state.checkpoint;
+    Table fresh;
+    fresh.state = {.checkpoint = {.schema = old.schema,
+                                  .generation = old.generation,
+                                  .fingerprint = old.fingerprint},
+                   .landing = table.state.landing,
+                   .target = table.state.target};
+    table = std::move(fresh);
+  }
+  stored_ = next;
+  given_end_ = next.position;
+  bytes_ = 0;
+  return Status::OK();
+}
+
+Status SnowflakeDestination::SetTimeline(uint32_t timeline) {
+  ETL_CHECK(started_ && failed_.ok() && !delivery_.has_value());
+  stored_.timeline = timeline;
+  ETL_RETURN_IF_ERROR(Fail(WriteRecords({ProgressLog::History(stored_, false)}, {}, {})));
+  return Fail(WaitFor([this] { return written_.empty(); }));
+}
+
+bool SnowflakeDestination::Ready(Instant) const {
+  return started_ && failed_.ok() && !delivery_.has_value() && bytes_ < options_.bytes_max &&
+         (deferred_.empty() || inside_);
+}
+
+Status SnowflakeDestination::Accept(Delivery delivery) {
+  ETL_CHECK(started_ && failed_.ok() && !delivery_.has_value());
+  delivery_ = std::move(delivery);
+  cursor_ = Cursor();
+  return Status::OK();
+}
+
+Result<Progress> SnowflakeDestination::Advance(Instant now) {
+  ETL_CHECK(started_);
+  ETL_RETURN_IF_ERROR(failed_);
+  Progress progress;
+  const Result<bool> stepped = link_->Step(now, events_);
+  ETL_RETURN_IF_ERROR(Fail(stepped.status()));
+  progress.worked = *stepped;
+  ETL_RETURN_IF_ERROR(Fail(OnEvents()));
+  if (delivery_.has_value()) {
+    const Result<bool> done = Execute(now, &progress.worked);
+    ETL_RETURN_IF_ERROR(Fail(done.status()));
+    if (*done) {
+      delivery_.reset();
+      progress.worked = true;
+    }
+  }
+  ETL_RETURN_IF_ERROR(Fail(WriteForward(now, &progress.worked)));
+  ETL_RETURN_IF_ERROR(Fail(StepJobs(now, &progress.worked)));
+  progress.durable = stored_.position;
+  progress.folds = std::exchange(folds_, {});
+  progress.stopped = std::exchange(stops_, {});
+  progress.by = std::min(link_->next_deadline(now), MergesDue());
+  if (!boundaries_.empty() && forward_at_ > now) progress.by = std::min(progress.by, forward_at_);
+  return progress;
+}
+
+void SnowflakeDestination::AddPollFds(std::vector<pollfd>& fds) {
+  if (link_ != nullptr) link_->AddPollFds(fds);
+}
+
+Status SnowflakeDestination::Read(const ReadOptions& options) {
+  return MakeError(ErrorKind::kSchema, "ETL-D140",
+                   "table " + options.schema->QualifiedName() +
+                       " cannot be read back from Snowflake"
+                       " by this version");
+}
+
+Status SnowflakeDestination::Forget() {
+  ETL_CHECK(started_ && !delivery_.has_value());
+  std::vector<std::string> statements;
+  if (start_.mode == Mode::kMirror) {
+    for (const auto& [oid, table] : tables_) {
+      for (std::string& sql : ForgetTableSql(Of(table))) statements.push_back(std::move(sql));
+    }
+  }
+  for (std::string& sql : ForgetPipelineSql(names_, start_.pipeline))
+    statements.push_back(std::move(sql));
+  for (const std::string& sql : statements) {
+    ETL_RETURN_IF_ERROR(
+        Fail(link_->RunAndWait(link_->Request("forget the pipeline", sql), events_).status));
+  }
+  // Its token is what a control channel begins at: a pipeline of the same name begins anew.
+  link_->streaming().DropChannel(control_);
+  while (link_->streaming().channel(control_) != nullptr) {
+    const Result<bool> worked = link_->Step(clock_.Now(), events_);
+    ETL_RETURN_IF_ERROR(Fail(worked.status()));
+    for (const ChannelEvent& event : std::exchange(events_, {})) {
+      if (event.channel == control_ && event.kind == ChannelEvent::Kind::kDropped) {
+        failed_ = SnowflakeLink::Interrupted();  // Of no more use.
+        return Status::OK();
+      }
+      ETL_RETURN_IF_ERROR(Fail(OnEvent(event)));
+    }
+    if (link_->interrupted()) return Fail(SnowflakeLink::Interrupted());
+    if (!*worked) link_->Wait(kNever);
+  }
+  return Status::OK();
+}
+
+void SnowflakeDestination::Interrupt() {
+  if (link_ != nullptr) link_->Interrupt();
+}
+
+Status SnowflakeDestination::Shutdown(Instant deadline) {
+  Status status;
+  forward_at_ = {};
+  while (
+      started_ && failed_.ok() && status.ok() && clock_.Now() < deadline && !link_->interrupted() &&
+      (delivery_.has_value() || !deferred_.empty() || !boundaries_.empty() || !written_.empty())) {
+    const Result<Progress> progress = Advance(clock_.Now());
+    status = progress.status();
+    if (status.ok() && !progress->worked) link_->Wait(std::min(deadline, progress->by));
+  }
+  started_ = false;
+  tables_.clear();
+  return status;
+}
+
+}  // namespace etl

@@ -1,0 +1,196 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "destination/destination.h"
+#include "destination/snowflake/link.h"
+#include "destination/snowflake/progress_log.h"
+#include "destination/snowflake/row_writer.h"
+
+namespace etl {
+
+struct SnowflakeOptions {
+  SnowflakeConfig config;
+  std::function<Result<KeyOrigin>()> key;
+  OnUnrepresentable on_unrepresentable = OnUnrepresentable::kError;
+  Duration forward_every = std::chrono::seconds(1);  ///< F is written at most this often
+  int64_t bytes_max = int64_t{64} << 20;             ///< compressed, not proved committed
+};
+
+/// One pipeline's tables in Snowflake. Rows go to the landing tables' channels as they are
+/// accepted; when all rows before a boundary are proved committed, the boundary is written to the
+/// control channel, together with what changed about tables, and is durable when that row is proved
+/// committed (correctness, section 6). After any error only Start, on a new object, goes on: it
+/// reads the log, and each channel's committed token says which rows are there already.
+///
+/// In mirror mode the landing rows below F are merged into the targets, by transactions that claim
+/// them (snowflake_jobs.cc), beside the stream.
+///
+/// So far: tables without rows to copy, merge by engine. The rest is refused with ETL-D120.
+///
+/// Owned and called by the writer thread. Advance never waits; Start, BeginHistory, SetTimeline,
+/// Forget and Shutdown do.
+class SnowflakeDestination : public Destination {
+ public:
+  SnowflakeDestination(SnowflakeOptions options, const Clock& clock);
+  ~SnowflakeDestination() override;
+
+  Result<Checkpoint> Start(const StartOptions& options) override;
+  Status BeginHistory(const NewHistory& history) override;
+  Status SetTimeline(uint32_t timeline) override;
+  bool Ready(Instant now) const override;
+  Status Accept(Delivery delivery) override;
+  Result<Progress> Advance(Instant now) override;
+  void AddPollFds(std::vector<pollfd>& fds) override;
+  Status Read(const ReadOptions& options) override;
+  Status Forget() override;
+  void Interrupt() override;
+  Status Shutdown(Instant deadline) override;
+
+ private:
+  struct Table {
+    SnowflakeTableState state;
+    bool loaded = false;    ///< known from the log: rows may have landed
+    ChannelId channel = 0;  ///< 0: closed
+    bool open = false;
+    Position committed;            ///< rows up to here are in the table
+    std::set<std::string> landed;  ///< rows behind it that are there, too (rule 6.4)
+    std::unique_ptr<RowWriter> writer;
+    TableSchemaPtr writer_schema;
+    uint64_t given = 0;  ///< batches
+    uint64_t proved = 0;
+    Lsn newest;        ///< commit of the newest row that landed
+    Lsn applied;       ///< merged up to here, as the watermark says
+    std::string mark;  ///< phase of the watermark; empty: not folded by what we know
+    Instant merge_at{};
+    std::vector<uint32_t> attempts_done;
+    std::deque<int64_t> sizes;  ///< of batches not proved
+  };
+  /// A boundary whose rows were all given to channels.
+  struct Boundary {
+    Lsn end;
+    std::map<uint32_t, uint64_t> given;  ///< by table: so many batches must be proved
+    std::vector<ProgressRecord> records;
+  };
+  /// Records on the control channel that are not proved.
+  struct Written {
+    std::string token;
+    Lsn forward;  ///< valid: F
+    std::vector<FoldResult> folds;
+    std::vector<TableStop> stops;
+  };
+  /// A fold or a merge.
+  struct Job {
+    TableId table;
+    bool fold = false;
+    int step = 0;
+    Lsn low;
+    Lsn high;
+    Lsn ignore_below;
+    bool asking = false;  ///< for the watermark, which has moved
+    bool direct = false;  ///< into the target itself
+  };
+  /// Where the work on the accepted delivery stands.
+  struct Cursor {
+    size_t part = 0;
+    int step = 0;
+    std::vector<std::string> sql;
+    size_t next_sql = 0;
+  };
+
+  // snowflake_destination.cc
+  Status Fail(Status status);
+  Result<Checkpoint> StartInner();
+  Status Prepare();
+  Status LoadWatermarks();
+  void TakeWatermarks(const SqlRows& rows);
+  Status OpenControl();
+  Status WaitFor(const std::function<bool()>& done);
+  Status OnEvents();
+  Status OnEvent(const ChannelEvent& event);
+  Status WriteRecords(std::vector<ProgressRecord> records, Lsn forward,
+                      std::vector<FoldResult> folds);
+  Status WriteForward(Instant now, bool* worked);
+  bool Proved(const Boundary& boundary) const;
+  SnowflakeTable Of(const Table& table) const;
+  SnowflakeTable Of(const TableSchemaPtr& schema, uint32_t generation) const;
+
+  // snowflake_segment.cc: each returns whether it is done; if not, something is waited for.
+  Result<bool> Execute(Instant now, bool* worked);
+  Result<bool> ApplySegment(Segment& segment, Instant now, bool* worked);
+  Result<bool> Apply(const ChangeBatch& batch, Instant now, bool* worked);
+  Result<bool> Apply(const TruncateChange& truncate, Instant now, bool* worked);
+  Result<bool> Apply(const SchemaChange& change, Instant now, bool* worked);
+  Result<bool> Apply(const CopyStart& start, Instant now, bool* worked);
+  Result<bool> Apply(const CopyPlan& plan, Instant now, bool* worked);
+  Result<bool> Apply(const TableStop& stop, Instant now, bool* worked);
+  Result<bool> Apply(const TableFingerprint& fingerprint, Instant now, bool* worked);
+  Result<bool> OpenTable(Table& table, Instant now, bool* worked);
+  Result<bool> CloseTable(Table& table);
+  Result<bool> RunSql(const std::string& what, Instant now, bool* worked);
+  bool Stores(const Table& table) const;
+  static bool SameLanding(const TableSchema& a, const TableSchema& b);
+  bool Landed(const Table& table, const Position& position) const;
+  Status Flush(Table& table);
+  void Remember(const Table& table);
+  Table* Find(TableId table);
+
+  // snowflake_jobs.cc
+  Status StepJobs(Instant now, bool* worked);
+  Status StepMerge(SqlOutcome& outcome, Instant now);
+  Status BeginFold(const FoldRequest& request);
+  Status StepFold(SqlOutcome& outcome, Instant now);
+  Status FinishFold(Table& table, int64_t rows);
+  Status StopTable(Table& table, std::string code, std::string reason);
+  void RunJob(const std::string& what, std::vector<std::string> sql, Instant now);
+  bool Owns(const SnowflakeName& target, const Table& table) const;
+  bool Busy(TableId table) const;
+  bool FoldDue() const;
+  Instant MergesDue() const;
+  bool MayMerge(const Table& table) const;
+
+  const SnowflakeOptions options_;
+  const Clock& clock_;
+  const SnowflakeNames names_;
+  StartOptions start_;
+  std::unique_ptr<SnowflakeLink> link_;
+  std::vector<ChannelEvent> events_;
+
+  Checkpoint stored_;  ///< without its tables
+  uint32_t history_ = 0;
+  std::map<uint32_t, Table> tables_;
+  std::map<ChannelId, uint32_t> table_of_;
+
+  ChannelId control_ = 0;
+  bool control_open_ = false;
+  std::string control_token_;
+  uint64_t sequence_ = 0;
+  std::deque<Written> written_;
+  Instant forward_at_{};
+
+  std::optional<Delivery> delivery_;
+  Cursor cursor_;
+  SqlClient::Id sql_ = 0;
+  std::optional<SqlOutcome> outcome_;
+  std::deque<FoldRequest> deferred_;  ///< until no destination transaction is open or on its way
+  bool inside_ = false;               ///< a segment was not complete
+  std::optional<Job> job_;
+  bool job_running_ = false;
+  std::optional<SqlOutcome> job_outcome_;
+  std::vector<TableStop> stops_;  ///< to report
+  std::set<uint32_t> changed_;    ///< tables whose records go with the next boundary
+  std::deque<Boundary> boundaries_;
+  Lsn given_end_;                  ///< of the newest boundary
+  std::vector<FoldResult> folds_;  ///< to report
+  int64_t bytes_ = 0;              ///< given and not proved
+  bool started_ = false;
+  Status failed_;
+};
+
+}  // namespace etl

@@ -1,0 +1,359 @@
+// The destination against the emulator, which runs as a program of its own.
+
+#include "destination/snowflake/snowflake_destination.h"
+
+#include <thread>
+
+#include <arrow/api.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include "destination/conformance_model.h"
+#include "destination/snowflake/emulator_testing.h"
+
+namespace etl {
+namespace {
+
+using Json = nlohmann::json;
+
+int Seeds() {
+  const char* text = std::getenv("ETL_TEST_SEEDS");
+  return text == nullptr ? 3 : std::atoi(text);
+}
+
+/// A source that sends segments again from where the destination says it is, and a process that is
+/// killed now and then.
+class Feed {
+ public:
+  Feed(EmulatorProcess& emulator, Mode mode, uint64_t seed)
+      : emulator_(emulator), mode_(mode), random_(seed) {}
+
+  void Open() {
+    destination_ = std::make_unique<SnowflakeDestination>(
+        SnowflakeOptions{.config = Config(),
+                         .key = [this]() -> Result<KeyOrigin> { return TestOrigin(&key_); },
+                         .forward_every = std::chrono::milliseconds(50)},
+        SystemClock());
+    auto started = destination_->Start({.pipeline = "p", .mode = mode_});
+    ASSERT_TRUE(started.ok()) << ErrorLine(started.status());
+    checkpoint_ = *started;
+    if (!checkpoint_.identity.has_value()) {
+      const Status begun = destination_->BeginHistory(
+          {.identity = {.system_id = 7512345678901234567u, .database_oid = 5, .slot = "etl_p"},
+           .timeline = 1,
+           .position = {1000},
+           .lc_monetary = "C"});
+      ASSERT_TRUE(begun.ok()) << ErrorLine(begun);
+      checkpoint_.position = {1000};
+    }
+    ASSERT_GE(checkpoint_.position, durable_) << "what was reported durable is gone";
+    durable_ = checkpoint_.position;
+    next_ = 0;
+    while (next_ < segments_.size() && durable_ >= EndOf(next_)) ++next_;
+    for (const TableCheckpoint& table : checkpoint_.tables) {
+      if (table.phase == TablePhase::kCopying && table.planned)
+        folds_.push_back({.table = table.schema->id, .generation = table.generation});
+    }
+  }
+
+  void Add(Segment segment) { segments_.push_back(std::move(segment)); }
+  /// Tables that have no rows yet.
+  void AddTables(const std::vector<ModelTable>& tables, Lsn at) {
+    Segment segment;
+    for (const ModelTable& table : tables) {
+      segment.parts.push_back(CopyStart{.schema = table.schema(), .generation = 1, .from = at});
+      segment.parts.push_back(CopyPlan{.table = table.schema()->id, .generation = 1});
+    }
+    segment.end = at;
+    Add(std::move(segment));
+  }
+
+  /// Until all is durable; dies in one of `crash_one_in` steps.
+  void Run(uint64_t crash_one_in) {
+    const Instant give_up = SystemClock().Now() + std::chrono::seconds(120);
+    Open();
+    while (!testing::Test::HasFatalFailure() &&
+           (durable_ < segments_.back().end || !folds_.empty() || folds_waiting_ > 0)) {
+      ASSERT_LT(SystemClock().Now(), give_up) << "durable " << FormatLsn(durable_);
+      if (crash_one_in > 0 && random_.OneIn(crash_one_in)) {
+        ++crashes_;
+        destination_.reset();
+        folds_.clear();
+        folds_waiting_ = 0;
+        Open();
+        continue;
+      }
+      Step();
+    }
+  }
+
+  void Step() {
+    const Instant now = SystemClock().Now();
+    if (destination_->Ready(now)) {
+      if (!folds_.empty()) {
+        ASSERT_TRUE(destination_->Accept(folds_.front()).ok());
+        folds_.pop_front();
+        ++folds_waiting_;
+      } else if (next_ < segments_.size()) {
+        for (const SegmentPart& part : segments_[next_].parts) {
+          if (const auto* plan = std::get_if<CopyPlan>(&part))
+            folds_.push_back({.table = plan->table, .generation = plan->generation});
+        }
+        ASSERT_TRUE(destination_->Accept(segments_[next_++]).ok());
+      }
+    }
+    auto progress = destination_->Advance(SystemClock().Now());
+    ASSERT_TRUE(progress.ok()) << ErrorLine(progress.status());
+    ASSERT_GE(progress->durable, durable_);
+    durable_ = progress->durable;
+    for (const FoldResult& fold : progress->folds) {
+      ASSERT_TRUE(fold.folded);
+      --folds_waiting_;
+    }
+    if (progress->worked) return;
+    std::vector<pollfd> fds;
+    destination_->AddPollFds(fds);
+    poll(fds.data(), fds.size(), 5);
+  }
+
+  Destination& destination() { return *destination_; }
+  void Close() { destination_.reset(); }
+  const std::vector<Segment>& segments() const { return segments_; }
+  Lsn durable() const { return durable_; }
+  int crashes() const { return crashes_; }
+
+  /// Steps on until `done`.
+  void StepUntil(const std::function<bool()>& done) {
+    const Instant give_up = SystemClock().Now() + std::chrono::seconds(20);
+    while (!testing::Test::HasFatalFailure() && !done()) {
+      if (SystemClock().Now() > give_up) return;
+      const Instant pause = SystemClock().Now() + std::chrono::milliseconds(200);
+      while (!testing::Test::HasFatalFailure() && SystemClock().Now() < pause) Step();
+    }
+  }
+
+ private:
+  SnowflakeConfig Config() const {
+    SnowflakeConfig config = emulator_.Config();
+    config.merge_every = std::chrono::milliseconds(100);
+    return config;
+  }
+  Lsn EndOf(size_t index) const {
+    while (index < segments_.size() && !segments_[index].complete) ++index;
+    return segments_[index].end;
+  }
+
+  EmulatorProcess& emulator_;
+  const Mode mode_;
+  Random random_;
+  int key_ = 0;
+  std::unique_ptr<SnowflakeDestination> destination_;
+  Checkpoint checkpoint_;
+  std::vector<Segment> segments_;
+  size_t next_ = 0;
+  std::deque<FoldRequest> folds_;
+  int folds_waiting_ = 0;
+  Lsn durable_{1};
+  int crashes_ = 0;
+};
+
+/// Position and operation of everything that was sent.
+std::map<std::string, std::string> Expected(const std::vector<Segment>& segments, TableId table) {
+  std::map<std::string, std::string> out;
+  for (const Segment& segment : segments) {
+    for (const SegmentPart& part : segment.parts) {
+      if (const auto* truncate = std::get_if<TruncateChange>(&part)) {
+        if (truncate->schema->id == table) out[PositionText(truncate->at)] = "T";
+      }
+      const auto* batch = std::get_if<ChangeBatch>(&part);
+      if (batch == nullptr || batch->schema->id != table) continue;
+      size_t run = 0;
+      for (int64_t row = 0; row < batch->size(); ++row) {
+        while (batch->transactions[run].end_row <= row) ++run;
+        const auto at = static_cast<size_t>(row);
+        const char op = static_cast<char>(std::toupper(static_cast<char>(batch->ops[at])));
+        out[PositionText({batch->transactions[run].commit, batch->ordinals[at]})] =
+            std::string(1, op == 'M' ? 'I' : op);
+      }
+    }
+  }
+  return out;
+}
+
+/// Segments of two tables, some in pieces, some idle.
+void Fill(Feed& feed, std::vector<ModelTable>& tables, uint64_t seed, int segments) {
+  Random random(seed);
+  uint64_t lsn = 2000;
+  uint32_t xid = 100;
+  for (int i = 0; i < segments; ++i) {
+    Segment segment;
+    for (int n = static_cast<int>(random.Below(4)); n > 0; --n) {
+      ModelTable& table = tables[random.Below(tables.size())];
+      lsn += 8;
+      if (random.OneIn(8)) {
+        table.Truncate({lsn}, ++xid, &segment.parts);
+        lsn += 8;
+      }
+      segment.rows +=
+          table.Transaction({lsn}, ++xid, 1 + static_cast<int>(random.Below(40)), &segment.parts);
+    }
+    lsn += 8;
+    if (segment.parts.size() > 1 && random.OneIn(3)) {
+      Segment first;
+      first.complete = false;
+      first.parts.push_back(segment.parts.front());
+      segment.parts.erase(segment.parts.begin());
+      feed.Add(std::move(first));
+    }
+    segment.end = {lsn};
+    feed.Add(std::move(segment));
+  }
+}
+
+void ExpectLanded(EmulatorProcess& emulator, const Feed& feed, const ModelTable& table,
+                  const std::string& landing) {
+  std::map<std::string, std::string> found;
+  for (const Json& row : emulator.Rows("ETL", landing, "_ETL_POSITION")) {
+    const std::string position = row.at("_ETL_POSITION");
+    EXPECT_TRUE(found.emplace(position, row.at("_ETL_OP")).second) << "twice: " << position;
+  }
+  EXPECT_EQ(found, Expected(feed.segments(), table.schema()->id));
+}
+
+using Texts = std::vector<std::vector<std::string>>;
+
+/// What the model holds, as the SQL API writes it; numbers and lists in one form.
+Texts ModelRows(const ModelTable& table) {
+  const auto rows = table.All();
+  Texts out(static_cast<size_t>(rows->num_rows()));
+  for (int c = 0; c < rows->num_columns(); ++c) {
+    const arrow::Array& column = *rows->column(c);
+    for (int64_t row = 0; row < rows->num_rows(); ++row) {
+      std::string text = "null";
+      if (column.IsValid(row)) {
+        text = (*column.GetScalar(row))->ToString();
+        if (column.type_id() == arrow::Type::DOUBLE)
+          text = std::to_string(static_cast<const arrow::DoubleArray&>(column).Value(row));
+        if (column.type_id() == arrow::Type::LIST) {
+          const auto& list = static_cast<const arrow::ListArray&>(column);
+          const auto values = list.value_slice(row);
+          Json json = Json::array();
+          for (int64_t i = 0; i < values->length(); ++i) {
+            json.push_back(values->IsNull(i) ? Json() : Json((*values->GetScalar(i))->ToString()));
+          }
+          text = json.dump();
+        }
+      }
+      out[static_cast<size_t>(row)].push_back(text == "-0.000000" ? "0.000000" : text);
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+Texts TargetRows(EmulatorProcess& emulator, const ModelTable& table, const std::string& name) {
+  Texts out;
+  const SnowflakeNames names({.database = "DB", .schema = "S", .landing_schema = "ETL"});
+  for (const Json& row : emulator.Rows("S", name, names.Fold("id"))) {
+    out.emplace_back();
+    for (const Column& column : table.schema()->columns) {
+      const Json& value = row.at(names.Fold(column.name));
+      std::string text = value.is_null() ? "null" : value.get<std::string>();
+      if (!value.is_null() && column.type->kind == TypeKind::kFloat8)
+        text = std::to_string(std::stod(text));
+      if (!value.is_null() && column.type->kind == TypeKind::kList) text = Json::parse(text).dump();
+      out.back().push_back(text == "-0.000000" ? "0.000000" : text);
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+TEST(SnowflakeDestination, MergesIntoTablesThatEqualTheSourceThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    tables.emplace_back(ModelTable::Options{.identity = Identity::kFullRow,
+                                            .seed = static_cast<uint64_t>(seed) + 7,
+                                            .oid = 1001,
+                                            .name = "Items"});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 40);
+    feed.Run(100);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.StepUntil([&] {
+      return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]) &&
+             TargetRows(emulator, tables[1], "Items") == ModelRows(tables[1]);
+    });
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    EXPECT_EQ(TargetRows(emulator, tables[1], "Items"), ModelRows(tables[1]));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(SnowflakeDestination, AppendsEveryChangeOnceThoughItIsKilledBetweenAnyTwoSteps) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(
+        Json{{"commit_lag", 0.05 * (seed % 3)}, {"resend", seed % 2 ? "stale" : "idempotent"}});
+    Feed feed(emulator, Mode::kAppend, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed) + 7, .oid = 1001, .name = "Items"});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 40);
+    feed.Run(60);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.Close();
+    ExpectLanded(emulator, feed, tables[0], "LANDING_ORDERS");
+    ExpectLanded(emulator, feed, tables[1], "LANDING_Items");
+  }
+}
+
+TEST(SnowflakeDestination, LostChannelsAndAnswersNeitherRepeatNorLoseARow) {
+  EmulatorProcess emulator(Json{{"commit_lag", 0.1}});
+  Feed feed(emulator, Mode::kAppend, 5);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 5, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  Fill(feed, tables, 5, 30);
+  emulator.Control("faults", Json{{"faults",
+                                   {{{"match", {{"path", "/rows"}}},
+                                     {"skip", 3},
+                                     {"times", 2},
+                                     {"drop", true},
+                                     {"when", "after"}},
+                                    {{"match", {{"path", "/rows"}}},
+                                     {"skip", 9},
+                                     {"answer", {{"status", 503}, {"shape", "html"}}},
+                                     {"when", "after"}}}}});
+  feed.Run(0);
+  if (HasFatalFailure()) return;
+  feed.Close();
+  // The data channel goes while nobody is there; its rows are still there.
+  emulator.Control("channels", Json{{"action", "lose"}, {"name", "etl/p/etl_p/1/1000/1/0"}});
+  uint64_t lsn = feed.segments().back().end.value;
+  for (int i = 0; i < 5; ++i) {
+    Segment segment;
+    lsn += 8;
+    segment.rows = tables[0].Transaction({lsn}, 900, 10, &segment.parts);
+    lsn += 8;
+    segment.end = {lsn};
+    feed.Add(std::move(segment));
+  }
+  feed.Run(20);
+  if (HasFatalFailure()) return;
+  feed.Close();
+  ExpectLanded(emulator, feed, tables[0], "LANDING_ORDERS");
+}
+
+}  // namespace
+}  // namespace etl
