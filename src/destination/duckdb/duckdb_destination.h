@@ -33,6 +33,7 @@ class DuckDbDestination : public Destination {
 
   Result<Checkpoint> Start(const StartOptions& options) override;
   Status BeginHistory(const NewHistory& history) override;
+  Status AbandonCopies(const std::vector<TableId>& tables) override;
   Status SetTimeline(uint32_t timeline) override;
   bool Ready(Instant now) const override;
   Status Accept(Delivery delivery) override;

@@ -368,6 +368,32 @@ TEST_F(DuckDbDestinationTest, AResyncSwapsATableThatGoesOnBeingChanged) {
             0u);
 }
 
+// Their chunks hold rows of a history that the source has given up.
+TEST_F(DuckDbDestinationTest, AnAbandonedCopyLeavesNothingForTheNext) {
+  Open(Mode::kMirror);
+  const TableSchemaPtr schema = Schema(1, "t");
+  const auto chunk = [&](uint32_t generation, const std::string& text) {
+    return ChunkRows{.table = {1},
+                     .generation = generation,
+                     .schema = schema,
+                     .rows = ModelBatch(*schema, {{"1", text}}),
+                     .done = ChunkRows::Done{.high = {9000}, .rows = 1}};
+  };
+  Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}});
+  EXPECT_EQ(Send(chunk(1, "\"lost\"")).chunks.size(), 1u);
+  ASSERT_TRUE(destination_->AbandonCopies({{1}, {77}}).ok());
+  destination_.reset();
+  destination_ = std::make_unique<DuckDbDestination>(file_, SystemClock());
+  const auto checkpoint = destination_->Start({.pipeline = "p", .mode = Mode::kMirror});
+  ASSERT_TRUE(checkpoint.ok());
+  EXPECT_EQ(checkpoint->tables.at(0).phase, TablePhase::kWaiting);
+  EXPECT_EQ(checkpoint->tables.at(0).done.size(), 0u);
+  Send({3000}, {CopyStart{.schema = schema, .generation = 2, .from = {3000}}});
+  Send(chunk(2, "\"ours\""));
+  EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = 2}).folds.at(0).folded);
+  EXPECT_EQ(Lines("SELECT big FROM public.t"), std::vector<std::string>{"ours"});
+}
+
 TEST_F(DuckDbDestinationTest, AnIdleFileIsReleasedAndOpenedAgain) {
   Open(Mode::kMirror, std::chrono::milliseconds(50));
   const TableSchemaPtr schema = Schema(1, "t");
