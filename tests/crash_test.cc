@@ -25,6 +25,8 @@ const std::set<std::string> kByStoppingATable = {"duckdb.stop.before_commit",
                                                  "duckdb.stop.after_commit"};
 const std::set<std::string> kByANewTimeline = {"duckdb.timeline.before_commit",
                                                "duckdb.timeline.after_commit"};
+const std::set<std::string> kByANewTimelineDuringACopy = {"duckdb.abandon.before_commit",
+                                                          "duckdb.abandon.after_commit"};
 const std::set<std::string> kByRebuilding = {"duckdb.rebuild.middle"};
 const std::set<std::string> kByDropping = {"duckdb.forget.before_commit",
                                            "duckdb.forget.after_commit"};
@@ -79,8 +81,8 @@ class Crash : public E2eTest {
 
 TEST_F(Crash, TheListOfFailpointsIsTheSources) {
   std::set<std::string> listed;
-  for (const auto* set :
-       {&kByFilling, &kByStoppingATable, &kByANewTimeline, &kByRebuilding, &kByDropping})
+  for (const auto* set : {&kByFilling, &kByStoppingATable, &kByANewTimeline,
+                          &kByANewTimelineDuringACopy, &kByRebuilding, &kByDropping})
     listed.insert(set->begin(), set->end());
   std::set<std::string> found;
   // Names are passed through functions too: every string of the form of a failpoint's name counts.
@@ -155,6 +157,34 @@ TEST_F(Crash, AtANewTimeline) {
     const Ended ended = space_.Run({"sync"}, {{"ETL_FAILPOINTS", name + "=exit"}});
     EXPECT_EQ(ended.signal, SIGKILL) << ended.Describe();
     Change(8);
+    ExpectEqual();
+  }
+}
+
+// The old primary's last rows were copied, and the new one never had them.
+TEST_F(Crash, AtANewTimelineDuringACopy) {
+  for (const std::string& name : kByANewTimelineDuringACopy) {
+    SCOPED_TRACE(name);
+    space_.RemoveCopy();
+    (void)server_->Exec("SELECT pg_drop_replication_slot('" + slot_ + "')");
+    const Ended copy = space_.Run({"sync"}, {{"ETL_FAILPOINTS", "duckdb.chunk.after_commit=exit"}});
+    EXPECT_EQ(copy.signal, SIGKILL) << copy.Describe();
+    const auto shadows = QueryDuckDb(space_.duckdb(),
+                                     "SELECT table_name FROM duckdb_tables() WHERE table_name LIKE "
+                                     "'%shadow%' AND table_name LIKE "
+                                     "'%' || (SELECT max(oid) FROM copy._etl.chunks_done)");
+    ASSERT_TRUE(shadows.ok()) << ErrorLine(shadows.status());
+    ASSERT_EQ(shadows->size(), 1u);
+    const etl::Status lost =
+        ExecuteDuckDb(space_.duckdb(),
+                      "UPDATE copy._etl.chunks_done SET high = 1000000000000; UPDATE copy.public." +
+                          (*shadows)[0][0].value_or("") + " SET n = -1");
+    ASSERT_TRUE(lost.ok()) << ErrorLine(lost);
+    ASSERT_TRUE(server_->Stop().ok());
+    { std::ofstream signal_file(server_->directory() + "/data/recovery.signal"); }
+    ASSERT_TRUE(server_->Restart().ok());
+    const Ended ended = space_.Run({"sync"}, {{"ETL_FAILPOINTS", name + "=exit"}});
+    EXPECT_EQ(ended.signal, SIGKILL) << ended.Describe();
     ExpectEqual();
   }
 }

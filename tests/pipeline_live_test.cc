@@ -45,6 +45,7 @@ class PipelineLive : public testing::Test {
       auto destination = std::make_unique<NullDestination>();
       destination->OnSegment([this](const Segment& segment) {
         rows_ += segment.rows;
+        largest_segment_ = std::max<int64_t>(largest_segment_, segment.bytes);
         for (const SegmentPart& part : segment.parts) {
           if (std::holds_alternative<CopyStart>(part)) ++copies_;
         }
@@ -75,6 +76,7 @@ class PipelineLive : public testing::Test {
   std::unique_ptr<PgServer> server_;
   ByteBudget budget_{64 << 20};
   std::atomic<int64_t> rows_{0};
+  std::atomic<int64_t> largest_segment_{0};
   std::atomic<int> copies_{0};
 };
 
@@ -107,6 +109,27 @@ TEST_F(PipelineLive, ComesBackAfterTheServerCrashed) {
   EXPECT_TRUE(Eventually([&] { return AllLive(*supervisor.status()); }))
       << supervisor.status()->error;
   supervisor.Stop(SystemClock().Now() + std::chrono::seconds(5));
+}
+
+// Sent while the transaction is open, and after its commit.
+TEST_F(PipelineLive, LargeRowsDoNotOvershootASegment) {
+  Run("ALTER SYSTEM SET logical_decoding_work_mem = '64kB'");
+  Run("SELECT pg_reload_conf()");
+  for (const bool streaming : {false, true}) {
+    PipelineSpec spec = Spec();
+    spec.streaming = streaming;
+    spec.reader.max_bytes = 4 << 20;
+    Supervisor supervisor(std::move(spec), RetryOptions{}, &budget_, SystemClock());
+    supervisor.Start();
+    EXPECT_TRUE(Eventually([&] { return AllLive(*supervisor.status()); }))
+        << supervisor.status()->error;
+    const int64_t before = rows_;
+    Run("INSERT INTO t SELECT i, repeat('x', 1000000) FROM generate_series(100001, 100060) i");
+    EXPECT_TRUE(Eventually([&] { return rows_ >= before + 60; }));
+    EXPECT_LT(largest_segment_, 6 << 20);
+    Run("DELETE FROM t WHERE id > 100000");
+    supervisor.Stop(SystemClock().Now() + std::chrono::seconds(5));
+  }
 }
 
 TEST_F(PipelineLive, ResyncCopiesATableAgain) {

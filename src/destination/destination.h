@@ -79,7 +79,16 @@ class Destination {
   /// Stores the identity and first position of a pipeline that has none, or (after a resync was
   /// asked for) replaces them: every table then needs a new copy.
   virtual Status BeginHistory(const NewHistory& history) = 0;
-  /// Stores a changed timeline.
+  /// Takes the copies of these tables back, with what is recorded of them: they wait for the next.
+  /// Called before the first segment. A destination that cannot asks for a resync of everything.
+  virtual Status AbandonCopies(const std::vector<TableId>& tables) {
+    if (tables.empty()) return Status::OK();
+    return MakeError(ErrorKind::kLost, "ETL-S205",
+                     "the source has begun a new timeline, and parts of a table were copied from "
+                     "the end of the old one",
+                     "etl-stream pipeline resync PIPELINE");
+  }
+  /// Stores a changed timeline, and forgets rows that were read again by key under the old one.
   virtual Status SetTimeline(uint32_t timeline) = 0;
 
   /// Whether Accept may be called now. While it may not, commits gather at the reader and batches

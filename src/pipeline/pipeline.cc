@@ -129,13 +129,31 @@ Status Pipeline::PrepareHistory(SourceSetup& setup, History wanted, Instant dead
   }
   ETL_RETURN_IF_ERROR(status);
   if (answer->timeline == checkpoint_.timeline) return Status::OK();
-  // A chunk read beyond the switch shows rows of a history that is not ours: it is read again.
-  if (answer->switched_at) {
-    for (TableCheckpoint& table : checkpoint_.tables) {
-      std::erase_if(table.done, [&](const auto& done) { return done.high > *answer->switched_at; });
-    }
-  }
+  // The copies first: should the timeline not be stored after them, it is found to differ again.
+  ETL_RETURN_IF_ERROR(AbandonCopiesBeyond(answer->switched_at.value_or(checkpoint_.position)));
   return destination_->SetTimeline(answer->timeline);
+}
+
+// A chunk read beyond the switch shows rows of a history that is not ours, and they stand among the
+// others at the destination: the table is copied again.
+Status Pipeline::AbandonCopiesBeyond(Lsn switched_at) {
+  std::vector<TableId> tables;
+  for (TableCheckpoint& table : checkpoint_.tables) {
+    if (table.phase != TablePhase::kCopying || table.schema == nullptr) continue;
+    const bool beyond = std::any_of(table.done.begin(), table.done.end(),
+                                    [&](const auto& done) { return done.high > switched_at; });
+    if (!beyond) continue;
+    LogWarn("a table is copied again: parts were read after the source's history parted",
+            {{"pipeline", spec_.name}, {"table", table.schema->QualifiedName()}});
+    tables.push_back(table.schema->id);
+    table.phase = TablePhase::kWaiting;
+    table.keep_target = false;
+    table.planned = false;
+    table.rows = 0;
+    table.chunks.clear();
+    table.done.clear();
+  }
+  return tables.empty() ? Status::OK() : destination_->AbandonCopies(tables);
 }
 
 Status Pipeline::BeginHistory(SourceSetup& setup, Instant deadline) {

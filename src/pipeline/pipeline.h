@@ -77,6 +77,7 @@ class Pipeline {
   Pipeline(const PipelineSpec& spec, ByteBudget* budget, const Clock& clock);
   Status PrepareEnds(History history);
   Status PrepareHistory(SourceSetup& setup, History wanted, Instant deadline);
+  Status AbandonCopiesBeyond(Lsn switched_at);
   Status BeginHistory(SourceSetup& setup, Instant deadline);
   Status ChooseTransport(SourceSetup& setup, Instant deadline);
   Status MakeStages();

@@ -13,6 +13,8 @@ constexpr std::string_view kDiverged = "ETL-D150";
 constexpr size_t kDeliveriesInFlight = 4;
 constexpr int kSegmentsInFlight = 2;
 constexpr int kFramesPerStep = 2048;
+constexpr int kFramesUnlooked = 64;
+constexpr int64_t kBytesUnlooked = 64 << 10;
 constexpr Duration kHurry = std::chrono::milliseconds(100);
 constexpr Duration kPublishEvery = std::chrono::milliseconds(200);
 
@@ -208,12 +210,17 @@ Status Reader::ReadStream(Instant now) {
     stall_answered_ = false;
     worked_ = true;
   }
+  // Looking at sizes costs more than a small row; a segment may pass its limits by a little.
+  const int64_t most_unlooked = std::min(kBytesUnlooked, options_.max_bytes / 8);
   for (int i = 0; i < kFramesPerStep; ++i) {
     if (draining_ || frozen_ || holding_ || stalled_for_tables_) return Status::OK();
-    // Looking at sizes costs more than a row; a segment may pass its limits by a little.
-    if (i % 64 == 0 && SegmentFull()) {
-      ETL_RETURN_IF_ERROR(HandOver(now));
-      if (SegmentFull()) return Status::OK();
+    if (i % kFramesUnlooked == 0 || unlooked_bytes_ >= most_unlooked) {
+      unlooked_bytes_ = 0;
+      open_lease_.Resize(segment_.bytes());
+      if (SegmentFull()) {
+        ETL_RETURN_IF_ERROR(HandOver(now));
+        if (SegmentFull()) return Status::OK();
+      }
     }
     if (replay_ != nullptr) {
       worked_ = true;
@@ -224,6 +231,7 @@ Status Reader::ReadStream(Instant now) {
     at_hand_empty_ = !frame.has_value();
     if (!frame) break;
     worked_ = true;
+    unlooked_bytes_ += static_cast<int64_t>(frame->size());
     ETL_RETURN_IF_ERROR(OnFrame(*frame, now));
   }
   open_lease_.Resize(segment_.bytes());

@@ -191,8 +191,9 @@ class Reader : public Stage {
   uint32_t xid_ = 0;
   uint64_t change_index_ = 0;  ///< i of rule 1.1
   uint64_t transaction_serial_ = 0;
-  bool piece_open_ = false;  ///< a piece of an unfinished transaction was handed over
-  std::string stalled_;      ///< a message that waits for the system catalog (or for Release)
+  int64_t unlooked_bytes_ = 0;  ///< received since the sizes were looked at
+  bool piece_open_ = false;     ///< a piece of an unfinished transaction was handed over
+  std::string stalled_;         ///< a message that waits for the system catalog (or for Release)
   bool stalled_for_tables_ = false;
   bool stall_answered_ = false;
 

@@ -83,7 +83,10 @@ Status Reader::OnStreamCommit(std::string_view payload, Instant now) {
 
 Status Reader::ReplayNext(Instant now) {
   ETL_ASSIGN_OR_RETURN(const std::optional<std::string_view> message, replay_->Next());
-  if (message) return OnMessage(*message, now);
+  if (message) {
+    unlooked_bytes_ += static_cast<int64_t>(message->size());
+    return OnMessage(*message, now);
+  }
   if (!replay_->at_end()) return Status::OK();
   if (!newer_relations_.empty()) {
     const SeenRelation newer = newer_relations_.extract(newer_relations_.begin()).mapped();

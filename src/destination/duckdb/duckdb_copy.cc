@@ -13,9 +13,9 @@
 namespace etl {
 namespace {
 
-/// Rows of a chunk in an append table are numbered (chunk, row): no two chunks of a copy share a
-/// position.
-constexpr int kRowBits = 40;
+/// Rows of a chunk in an append table are numbered (chunk, row), from 1: no two chunks of a copy
+/// share a position. 0 is the place of the row that voids what was there before the copy.
+constexpr int kRowBits = 32;
 /// A transaction that appends two whole row groups of DuckDB puts them into the file as they are;
 /// a smaller one writes its rows to the log first, and a checkpoint compresses them again.
 constexpr int64_t kWorthStoringRows = 2 * 122880;
@@ -23,6 +23,12 @@ constexpr int64_t kWorthStoringRows = 2 * 122880;
 constexpr size_t kChunksInGroup = 4;
 
 }  // namespace
+
+// Copies that began at one boundary come in their order.
+uint64_t DuckDbDestination::FirstOrdinal(const TableState& table) {
+  constexpr int kGenerationShift = 56;
+  return static_cast<uint64_t>(table.checkpoint.generation - 1) << kGenerationShift;
+}
 
 Result<std::unique_ptr<DuckDbConnection>> DuckDbDestination::SideConnection() {
   if (idle_sides_.empty()) return DuckDbConnection::Open(lease_->database());
@@ -151,7 +157,8 @@ Status DuckDbDestination::WriteChunk(const TableState& table, const ChunkRows& r
   DuckDbTable place = books_.Shadow(*group->connection, table);
   if (options_.mode == Mode::kAppend) {
     place = books_.Target(*group->connection, table);
-    const uint64_t first = (static_cast<uint64_t>(rows.chunk) << kRowBits) +
+    const uint64_t first = FirstOrdinal(table) + 1 +
+                           (static_cast<uint64_t>(rows.chunk) << kRowBits) +
                            static_cast<uint64_t>(group->coming->rows);
     ETL_ASSIGN_OR_RETURN(
         mapped, EngineRows(mapped, Op::kSnapshot, Lsn{table.checkpoint.from.value - 1}, first));

@@ -103,12 +103,47 @@ Status DuckDbDestination::BeginHistory(const NewHistory& history) {
   return Status::OK();
 }
 
+Status DuckDbDestination::AbandonCopies(const std::vector<TableId>& tables) {
+  ETL_CHECK(started_ && !failed_ && pieces_ == 0);
+  ETL_RETURN_IF_ERROR(Fail(OpenFile()));
+  for (const TableId id : tables) DropOpenChunks(id);
+  return Fail(InTransaction(
+      [&]() -> Status {
+        for (const TableId id : tables) {
+          TableState* table = Find(id);
+          if (table == nullptr) continue;
+          Remember(id);
+          ETL_RETURN_IF_ERROR(DropCopy(*table));
+          TableCheckpoint& checkpoint = table->checkpoint;
+          checkpoint.phase = TablePhase::kWaiting;
+          checkpoint.keep_target = false;
+          checkpoint.planned = false;
+          checkpoint.rows = 0;
+          checkpoint.chunks.clear();
+          checkpoint.done.clear();
+          ETL_RETURN_IF_ERROR(books_.SaveTable(*connection_, *table));
+        }
+        return Status::OK();
+      },
+      "duckdb.abandon.before_commit", "duckdb.abandon.after_commit"));
+}
+
 Status DuckDbDestination::SetTimeline(uint32_t timeline) {
   ETL_CHECK(started_ && !failed_ && pieces_ == 0);
   ETL_RETURN_IF_ERROR(Fail(OpenFile()));
   progress_.timeline = timeline;
-  return Fail(InTransaction([&] { return books_.SaveHistory(*connection_, progress_); },
-                            "duckdb.timeline.before_commit", "duckdb.timeline.after_commit"));
+  const auto store = [&]() -> Status {
+    // Rows read again by key may show the end of the old timeline; the next fold asks once more.
+    for (const auto& [oid, table] : tables_) {
+      if (table.checkpoint.phase != TablePhase::kCopying) continue;
+      ETL_RETURN_IF_ERROR(
+          connection_->Execute("DROP TABLE IF EXISTS " + books_.Settled(*connection_, table).Sql())
+              .status());
+    }
+    return books_.SaveHistory(*connection_, progress_);
+  };
+  return Fail(
+      InTransaction(store, "duckdb.timeline.before_commit", "duckdb.timeline.after_commit"));
 }
 
 bool DuckDbDestination::Ready(Instant now) const {

@@ -33,6 +33,7 @@ class DuckDbDestination : public Destination {
 
   Result<Checkpoint> Start(const StartOptions& options) override;
   Status BeginHistory(const NewHistory& history) override;
+  Status AbandonCopies(const std::vector<TableId>& tables) override;
   Status SetTimeline(uint32_t timeline) override;
   bool Ready(Instant now) const override;
   Status Accept(Delivery delivery) override;
@@ -94,6 +95,7 @@ class DuckDbDestination : public Destination {
   Result<DeleteLimit> LimitFor(const TableState& table, int64_t changes);
   Status ApplyTruncate(const TruncateChange& truncate);
   Status ApplySchema(const SchemaChange& change, Progress* progress);
+  Status VoidEarlierRows(const TableState& table);
   Status ApplyCopyStart(const CopyStart& start, Progress* progress);
   Status ApplyPlan(const CopyPlan& plan);
   /// `progress`: the reader learns of it; null when it ordered the stop itself.
@@ -109,6 +111,8 @@ class DuckDbDestination : public Destination {
   // duckdb_copy.cc
   Status ApplyChunk(ChunkRows& rows, Progress* progress);
   Result<ChunkGroup*> GroupFor(const ChunkRows& rows);
+  /// Of the rows that the engine makes for an append table when it is copied.
+  static uint64_t FirstOrdinal(const TableState& table);
   Status WriteChunk(const TableState& table, const ChunkRows& rows, ChunkGroup* group);
   bool WorthStoring(const TableState& table, const ChunkGroup& group) const;
   Status StoreGroup(ChunkGroup& group, Progress* progress);

@@ -246,7 +246,7 @@ TEST_F(DuckDbDestinationTest, AppendKeepsEveryChangeWithItsPosition) {
   EXPECT_EQ(Lines("SELECT id::VARCHAR, big, _etl_op, _etl_lsn::VARCHAR, _etl_seq::VARCHAR, "
                   "_etl_commit_ts::VARCHAR, _etl_xid::VARCHAR, _etl_unchanged::VARCHAR FROM "
                   "public.t ORDER BY _etl_lsn, _etl_seq"),
-            (std::vector<std::string>{"0 x r 1999 0 - - -", "1 x r 1999 1099511627776 - - -",
+            (std::vector<std::string>{"0 x r 1999 1 - - -", "1 x r 1999 4294967297 - - -",
                                       "0 - u 2008 0 2023-11-14 22:13:20+00 77 [big]",
                                       "1 - d 2008 2 2023-11-14 22:13:20+00 77 -",
                                       "2 x i 2008 4 2023-11-14 22:13:20+00 77 -",
@@ -273,6 +273,30 @@ TEST(DuckDbFullDisk, TheErrorNamesTheFileOrTheFolderOfWhatDoesNotFitIntoMemory) 
   }
   const Status other = DuckDbError(DUCKDB_ERROR_IO, "Could not read", "COMMIT");
   EXPECT_EQ(PartsOf(NameFullPlace(other, options)).what, PartsOf(other).what);
+}
+
+// A key deleted while the table was set aside has no `d`: its earlier rows are not its latest.
+TEST_F(DuckDbDestinationTest, ACopyThatFollowsAGapInAppendVoidsWhatWasBefore) {
+  Open(Mode::kAppend);
+  const TableSchemaPtr schema = Schema(1, "t");
+  const auto copy = [&](uint32_t generation, Lsn from, const std::string& id) {
+    Send(from, {CopyStart{.schema = schema, .generation = generation, .from = from}});
+    Send(ChunkRows{.table = {1},
+                   .generation = generation,
+                   .schema = schema,
+                   .rows = ModelBatch(*schema, {{id, "\"x\""}}),
+                   .done = ChunkRows::Done{.high = {1990}, .rows = 1}});
+    EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = generation}).folds.at(0).folded);
+  };
+  copy(1, {2000}, "1");
+  Send({3000}, {TableStop{.table = {1}, .code = "ETL-S123", .reason = "test"}});
+  copy(2, {4000}, "2");
+  copy(3, {4000}, "3");
+  EXPECT_EQ(Lines("SELECT id::VARCHAR, _etl_op, _etl_lsn::VARCHAR, (_etl_seq >> 56)::VARCHAR, "
+                  "(_etl_seq & 255)::VARCHAR, _etl_commit_ts::VARCHAR, _etl_xid::VARCHAR FROM "
+                  "public.t ORDER BY _etl_lsn, _etl_seq"),
+            (std::vector<std::string>{"1 r 1999 0 1 - -", "- t 3999 1 0 - -", "2 r 3999 1 1 - -",
+                                      "- t 3999 2 0 - -", "3 r 3999 2 1 - -"}));
 }
 
 TEST(DuckDbMemory, ACommitThatLacksItSaysSo) {
@@ -376,6 +400,32 @@ TEST_F(DuckDbDestinationTest, AResyncSwapsATableThatGoesOnBeingChanged) {
                   "table_name LIKE 'pending%'")
                 .size(),
             0u);
+}
+
+// Their chunks hold rows of a history that the source has given up.
+TEST_F(DuckDbDestinationTest, AnAbandonedCopyLeavesNothingForTheNext) {
+  Open(Mode::kMirror);
+  const TableSchemaPtr schema = Schema(1, "t");
+  const auto chunk = [&](uint32_t generation, const std::string& text) {
+    return ChunkRows{.table = {1},
+                     .generation = generation,
+                     .schema = schema,
+                     .rows = ModelBatch(*schema, {{"1", text}}),
+                     .done = ChunkRows::Done{.high = {9000}, .rows = 1}};
+  };
+  Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}});
+  EXPECT_EQ(Send(chunk(1, "\"lost\"")).chunks.size(), 1u);
+  ASSERT_TRUE(destination_->AbandonCopies({{1}, {77}}).ok());
+  destination_.reset();
+  destination_ = std::make_unique<DuckDbDestination>(file_, SystemClock());
+  const auto checkpoint = destination_->Start({.pipeline = "p", .mode = Mode::kMirror});
+  ASSERT_TRUE(checkpoint.ok());
+  EXPECT_EQ(checkpoint->tables.at(0).phase, TablePhase::kWaiting);
+  EXPECT_EQ(checkpoint->tables.at(0).done.size(), 0u);
+  Send({3000}, {CopyStart{.schema = schema, .generation = 2, .from = {3000}}});
+  Send(chunk(2, "\"ours\""));
+  EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = 2}).folds.at(0).folded);
+  EXPECT_EQ(Lines("SELECT big FROM public.t"), std::vector<std::string>{"ours"});
 }
 
 TEST_F(DuckDbDestinationTest, AnIdleFileIsReleasedAndOpenedAgain) {

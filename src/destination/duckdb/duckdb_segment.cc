@@ -364,6 +364,24 @@ Status DuckDbDestination::DropCopy(TableState& table) {
   return books_.DropChunks(*connection_, table.checkpoint.schema->id);
 }
 
+// Keys that were deleted while nobody looked have no `d`: a `t` just before the copied rows says
+// that nothing of before stands any more.
+Status DuckDbDestination::VoidEarlierRows(const TableState& table) {
+  arrow::FieldVector fields;
+  arrow::ArrayVector columns;
+  for (const Column& column : table.checkpoint.schema->columns) {
+    fields.push_back(ArrowFieldOf(column.name, *column.type));
+    ETL_ASSIGN_OR_RETURN(auto null, arrow::MakeArrayOfNull(fields.back()->type(), 1));
+    columns.push_back(std::move(null));
+  }
+  ETL_ASSIGN_OR_RETURN(
+      const auto row,
+      EngineRows(arrow::RecordBatch::Make(arrow::schema(std::move(fields)), 1, std::move(columns)),
+                 static_cast<Op>('t'), Lsn{table.checkpoint.from.value - 1}, FirstOrdinal(table)));
+  changed_.insert(table.checkpoint.schema->id.oid);
+  return connection_->Append(books_.Target(*connection_, table), *row);
+}
+
 Status DuckDbDestination::ApplyCopyStart(const CopyStart& start, Progress* progress) {
   const TableId id = start.schema->id;
   DropOpenChunks(id);
@@ -407,6 +425,7 @@ Status DuckDbDestination::ApplyCopyStart(const CopyStart& start, Progress* progr
       if (renamed > 0) changed_.insert(id.oid);
       if (table.target_schema != start.schema->schema || table.target_name != start.schema->name)
         ETL_RETURN_IF_ERROR(RenameTarget(table, start.schema->schema, start.schema->name));
+      ETL_RETURN_IF_ERROR(VoidEarlierRows(table));
     }
   } else {
     ETL_RETURN_IF_ERROR(connection_
