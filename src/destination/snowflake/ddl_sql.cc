@@ -88,6 +88,11 @@ std::string InsertWatermarkSql(const SnowflakeTable& table, Lsn from, bool live)
       QuoteLiteral(BoundaryText(from)));
 }
 
+std::string ForgetCopyingSql(const SnowflakeTable& table) {
+  return fmt::format("DELETE FROM {} WHERE {} AND \"GENERATION\" = {} AND \"PHASE\" = 'copying'",
+                     table.names.Watermark().Sql(), OfTable(table), table.generation);
+}
+
 std::string SelectWatermarksSql(const SnowflakeNames& names, const std::string& pipeline) {
   return "SELECT \"TABLE_OID\", \"GENERATION\", \"PHASE\", \"APPLIED\" FROM " +
          names.Watermark().Sql() + " WHERE " + OfPipeline(pipeline);

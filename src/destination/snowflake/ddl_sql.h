@@ -49,6 +49,8 @@ std::string CreateTargetSql(const SnowflakeTable& table, const SnowflakeName& pl
 /// Registers a generation that starts to be copied at `from`, or (phase live) a table that is
 /// filled from there without a copy. Repeatable: an existing row stays.
 std::string InsertWatermarkSql(const SnowflakeTable& table, Lsn from, bool live);
+/// Removes the row of a generation whose copy begins anew.
+std::string ForgetCopyingSql(const SnowflakeTable& table);
 /// PIPELINE, TABLE_OID, GENERATION, PHASE, APPLIED of the pipeline.
 std::string SelectWatermarksSql(const SnowflakeNames& names, const std::string& pipeline);
 /// The newest F of a history, or NULL, for a control channel that is gone (rule 6.4).

@@ -150,6 +150,7 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     if (checkpoint.generation != record.generation) return;
     checkpoint.done.push_back(DoneOf(body));
     checkpoint.rows += checkpoint.done.back().rows;
+    table.attempts.push_back(body.at("attempt"));
     return;
   }
   if (body.contains("landing")) table.landing = SchemaOf(body.at("landing"));
@@ -172,6 +173,7 @@ void ProgressLog::Apply(const ProgressRecord& record) {
                                .rows = body.at("rows"),
                                .fingerprint = body.at("fingerprint")};
   for (const Json& chunk : body.at("chunks")) checkpoint.chunks.push_back(ChunkOf(chunk));
+  if (!same_copy || checkpoint.phase != TablePhase::kCopying) table.attempts.clear();
   if (checkpoint.phase == TablePhase::kCopying) {
     checkpoint.done = std::move(done);
     if (same_copy) checkpoint.rows = rows;
@@ -231,12 +233,14 @@ ProgressRecord ProgressLog::Landing(const SnowflakeTableState& table) {
 }
 
 ProgressRecord ProgressLog::ChunkDone(const SnowflakeTableState& table,
-                                      const TableCheckpoint::DoneChunk& chunk) {
+                                      const TableCheckpoint::DoneChunk& chunk, uint32_t attempt) {
+  Json body = DoneJson(chunk);
+  body["attempt"] = attempt;
   return {.kind = ProgressKind::kChunk,
           .table = table.checkpoint.schema->id,
           .generation = table.checkpoint.generation,
           .lsn = chunk.high,
-          .body = DoneJson(chunk).dump()};
+          .body = body.dump()};
 }
 
 std::string ProgressLog::Line(const std::string& pipeline, uint32_t history, uint64_t sequence,

@@ -20,6 +20,7 @@ struct SnowflakeTableState {
   TableSchemaPtr landing;
   /// The columns that the target has, if this pipeline made one.
   TableSchemaPtr target;
+  std::vector<uint32_t> attempts;  ///< of the done chunks: whose copied rows count
 };
 
 /// A row of _ETL_PROGRESS to be written.
@@ -60,7 +61,7 @@ class ProgressLog {
   /// The landing table has these columns now. Counts at once.
   static ProgressRecord Landing(const SnowflakeTableState& table);
   static ProgressRecord ChunkDone(const SnowflakeTableState& table,
-                                  const TableCheckpoint::DoneChunk& chunk);
+                                  const TableCheckpoint::DoneChunk& chunk, uint32_t attempt);
 
   /// As a line of the control channel.
   static std::string Line(const std::string& pipeline, uint32_t history, uint64_t sequence,

@@ -43,7 +43,7 @@ Result<Checkpoint> SnowflakeDestination::Start(const StartOptions& options) {
   ETL_CHECK(!started_);
   start_ = options;
   if (options.mode == Mode::kMirror && options_.config.merge_by != MergeBy::kEngine) {
-    return MakeError(ErrorKind::kConfig, "ETL-D120",
+    return MakeError(ErrorKind::kConfig, "ETL-C040",
                      "this version does not merge by tasks in Snowflake yet",
                      "use merge: {by: engine}");
   }
@@ -162,6 +162,14 @@ Status SnowflakeDestination::OnEvent(const ChannelEvent& event) {
         fold.at = stored_.position;
         folds_.push_back(std::move(fold));
       }
+      for (const Written::Chunk& chunk : done.chunks) {
+        chunks_.push_back({chunk.table, chunk.generation, chunk.done.number});
+        Table* table = Find(chunk.table);
+        if (table == nullptr || table->state.checkpoint.generation != chunk.generation) continue;
+        table->state.checkpoint.done.push_back(chunk.done);
+        table->state.checkpoint.rows += chunk.done.rows;
+        table->state.attempts.push_back(chunk.attempt);
+      }
       std::move(done.stops.begin(), done.stops.end(), std::back_inserter(stops_));
       written_.pop_front();
     }
@@ -170,6 +178,9 @@ Status SnowflakeDestination::OnEvent(const ChannelEvent& event) {
   const auto at = table_of_.find(event.channel);
   if (at == table_of_.end()) return Status::OK();
   Table& table = tables_.at(at->second);
+  for (const auto& lane : table.lanes) {
+    if (lane->channel == event.channel) return OnLane(table, *lane, event);
+  }
   if (event.kind == ChannelEvent::Kind::kOpened && !table.open) {
     table.open = true;
     table.committed = {};
@@ -203,8 +214,11 @@ Status SnowflakeDestination::WriteRecords(std::vector<ProgressRecord> records, L
   batch.first = Token(first);
   batch.last = Token(sequence_);
   batch.rows = static_cast<int64_t>(records.size());
-  written_.push_back(
-      {.token = batch.last, .forward = forward, .folds = std::move(folds), .stops = {}});
+  written_.push_back({.token = batch.last,
+                      .forward = forward,
+                      .folds = std::move(folds),
+                      .stops = {},
+                      .chunks = {}});
   ETL_FAILPOINT("snowflake.control.before_append");
   link_->streaming().Append(control_, std::move(batch));
   return Status::OK();
@@ -248,6 +262,7 @@ Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
   for (auto& [oid, table] : tables_) {
     link_->streaming().CloseChannel(table.channel);
     table_of_.erase(table.channel);
+    CloseLanes(table);
     const TableCheckpoint old = table.state.checkpoint;
     Table fresh;
     fresh.state = {.checkpoint = {.schema = old.schema,
@@ -299,9 +314,11 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
     }
   }
   ETL_RETURN_IF_ERROR(Fail(WriteForward(now, &progress.worked)));
+  ETL_RETURN_IF_ERROR(Fail(WriteChunks(&progress.worked)));
   ETL_RETURN_IF_ERROR(Fail(StepJobs(now, &progress.worked)));
   progress.durable = stored_.position;
   progress.folds = std::exchange(folds_, {});
+  progress.chunks = std::exchange(chunks_, {});
   progress.stopped = std::exchange(stops_, {});
   progress.by = std::min(link_->next_deadline(now), MergesDue());
   if (!boundaries_.empty() && forward_at_ > now) progress.by = std::min(progress.by, forward_at_);

@@ -32,7 +32,12 @@ struct SnowflakeOptions {
 /// In mirror mode the landing rows below F are merged into the targets, by transactions that claim
 /// them (snowflake_jobs.cc), beside the stream.
 ///
-/// So far: tables without rows to copy, merge by engine. The rest is refused with ETL-D120.
+/// A copy's rows go to the landing table, too, on channels of their own (snowflake_copy.cc); a
+/// chunk counts by its record in the log.
+///
+/// So far: merge by engine; copies in mirror mode only. Refused with ETL-C040, everything before it
+/// kept: columns that change, copies into append tables, merge by task. A table that has values
+/// which were never sent and would have to be read again is stopped. Read is refused.
 ///
 /// Owned and called by the writer thread. Advance never waits; Start, BeginHistory, SetTimeline,
 /// Forget and Shutdown do.
@@ -54,6 +59,31 @@ class SnowflakeDestination : public Destination {
   Status Shutdown(Instant deadline) override;
 
  private:
+  /// A channel for copied rows: one chunk at a time. Attempts are numbered so that no two of a
+  /// generation share a number, whatever runs came before: 20 bits that grow with each attempt on
+  /// the lane, as its token tells, and 4 bits for the lane.
+  struct Lane {
+    uint32_t number = 0;
+    ChannelId channel = 0;
+    bool open = false;
+    bool asked = false;  ///< whether rows of a lost token are there
+    uint32_t sequence = 0;
+    std::unique_ptr<RowWriter> writer;
+    TableSchemaPtr writer_schema;
+    bool coming = false;  ///< rows of `chunk` are coming
+    uint32_t chunk = 0;
+    uint32_t attempt = 0;  ///< the copier's
+    uint64_t rows = 0;
+    uint64_t given = 0;
+    uint64_t proved = 0;
+    struct Done {
+      TableCheckpoint::DoneChunk chunk;
+      uint32_t attempt = 0;
+      uint64_t given = 0;
+    };
+    std::deque<Done> done;
+    std::deque<int64_t> sizes;
+  };
   struct Table {
     SnowflakeTableState state;
     bool loaded = false;    ///< known from the log: rows may have landed
@@ -69,7 +99,7 @@ class SnowflakeDestination : public Destination {
     Lsn applied;       ///< merged up to here, as the watermark says
     std::string mark;  ///< phase of the watermark; empty: not folded by what we know
     Instant merge_at{};
-    std::vector<uint32_t> attempts_done;
+    std::vector<std::unique_ptr<Lane>> lanes;
     std::deque<int64_t> sizes;  ///< of batches not proved
   };
   /// A boundary whose rows were all given to channels.
@@ -84,6 +114,13 @@ class SnowflakeDestination : public Destination {
     Lsn forward;  ///< valid: F
     std::vector<FoldResult> folds;
     std::vector<TableStop> stops;
+    struct Chunk {
+      TableId table;
+      uint32_t generation = 0;
+      TableCheckpoint::DoneChunk done;
+      uint32_t attempt = 0;
+    };
+    std::vector<Chunk> chunks;
   };
   /// A fold or a merge.
   struct Job {
@@ -141,6 +178,16 @@ class SnowflakeDestination : public Destination {
   void Remember(const Table& table);
   Table* Find(TableId table);
 
+  // snowflake_copy.cc
+  Result<bool> ApplyChunk(const ChunkRows& rows, Instant now, bool* worked);
+  Result<bool> OpenLane(Table& table, Lane& lane, Instant now, bool* worked);
+  Lane* LaneFor(Table& table, const ChunkRows& rows);
+  Status FlushLane(Lane& lane);
+  Status OnLane(Table& table, Lane& lane, const ChannelEvent& event);
+  Status WriteChunks(bool* worked);
+  void CloseLanes(Table& table);
+  bool LanesQuiet() const;
+
   // snowflake_jobs.cc
   Status StepJobs(Instant now, bool* worked);
   Status StepMerge(SqlOutcome& outcome, Instant now);
@@ -183,8 +230,9 @@ class SnowflakeDestination : public Destination {
   std::optional<Job> job_;
   bool job_running_ = false;
   std::optional<SqlOutcome> job_outcome_;
-  std::vector<TableStop> stops_;  ///< to report
-  std::set<uint32_t> changed_;    ///< tables whose records go with the next boundary
+  std::vector<Progress::ChunkDone> chunks_;  ///< to report
+  std::vector<TableStop> stops_;             ///< to report
+  std::set<uint32_t> changed_;               ///< tables whose records go with the next boundary
   std::deque<Boundary> boundaries_;
   Lsn given_end_;                  ///< of the newest boundary
   std::vector<FoldResult> folds_;  ///< to report

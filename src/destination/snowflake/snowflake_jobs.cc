@@ -54,7 +54,7 @@ void SnowflakeDestination::RunJob(const std::string& what, std::vector<std::stri
 // Folds wait until all that was accepted is stored: F is then a boundary behind the copied rows.
 bool SnowflakeDestination::FoldDue() const {
   return !deferred_.empty() && !inside_ && !delivery_.has_value() && boundaries_.empty() &&
-         written_.empty();
+         written_.empty() && LanesQuiet();
 }
 
 Instant SnowflakeDestination::MergesDue() const {
@@ -213,6 +213,8 @@ Status SnowflakeDestination::FinishFold(Table& table, int64_t rows) {
   checkpoint.chunks.clear();
   checkpoint.done.clear();
   checkpoint.rows = rows;
+  CloseLanes(table);
+  table.state.attempts.clear();
   if (start_.mode == Mode::kMirror) table.state.target = checkpoint.schema;
   return WriteRecords({ProgressLog::Table(table.state, /*immediate=*/true)}, {},
                       {std::move(result)});
@@ -229,7 +231,7 @@ Status SnowflakeDestination::StepFold(SqlOutcome& outcome, Instant now) {
   ETL_RETURN_IF_ERROR(outcome.status);
   const Fold fold{.from = job_->low,
                   .high = job_->high,
-                  .done = table.attempts_done,
+                  .done = table.state.attempts,
                   .ignore_below = job_->ignore_below};
   if (table.state.checkpoint.phase != TablePhase::kCopying) {
     job_.reset();

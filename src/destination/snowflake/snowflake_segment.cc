@@ -14,7 +14,7 @@ namespace etl {
 namespace {
 
 Status NotYet(const TableSchema& schema, std::string what) {
-  return MakeError(ErrorKind::kConfig, "ETL-D120",
+  return MakeError(ErrorKind::kConfig, "ETL-C040",
                    schema.QualifiedName() +
                        ": this version does not carry out in Snowflake: " + std::move(what));
 }
@@ -53,7 +53,7 @@ void SnowflakeDestination::Remember(const Table& table) {
 Result<bool> SnowflakeDestination::Execute(Instant now, bool* worked) {
   if (auto* segment = std::get_if<Segment>(&*delivery_)) return ApplySegment(*segment, now, worked);
   if (const auto* chunk = std::get_if<ChunkRows>(&*delivery_))
-    return NotYet(*chunk->schema, "copying rows; set snapshot: {enabled: false}");
+    return ApplyChunk(*chunk, now, worked);
   if (std::holds_alternative<SettledRows>(*delivery_)) return true;
   deferred_.push_back(std::get<FoldRequest>(*delivery_));
   return true;
@@ -243,12 +243,15 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
     ETL_ASSIGN_OR_RETURN(const bool closed, CloseTable(table));
     if (!closed) return false;
     if (Busy(start.schema->id)) return false;
+    CloseLanes(table);
     const SnowflakeTable of = Of(start.schema, start.generation);
     cursor_.sql = CreateSchemasSql(names_, *start.schema);
     if (start_.mode == Mode::kMirror) {
       // Its channels end with it. What it holds is of an earlier generation, or comes again.
       cursor_.sql.push_back("DROP TABLE IF EXISTS " + names_.Landing(*start.schema).Sql());
       cursor_.sql.push_back(DropShadowSql(of));
+      // One of a run that ended before this was stored may have begun elsewhere.
+      cursor_.sql.push_back(ForgetCopyingSql(of));
       cursor_.sql.push_back(InsertWatermarkSql(of, start.from, /*live=*/false));
     } else if (table.state.landing != nullptr &&
                !SameLanding(*table.state.landing, *start.schema)) {
@@ -272,7 +275,7 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
   table.mark.clear();
   table.applied = start.from;
   table.newest = {};
-  table.attempts_done.clear();
+  table.state.attempts.clear();
   Remember(table);
   return true;
 }
