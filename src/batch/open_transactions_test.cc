@@ -173,6 +173,7 @@ TEST_F(OpenTransactionsTest, PassingTheSpillLimitIsAnError) {
     status = open_->Add(Streamed(7, "I" + std::string(1000, 'x')), 0);
   }
   EXPECT_EQ(PartsOf(status).code, "ETL-S220");
+  open_.reset();  // Before the budget that it leases from.
 }
 
 TEST_F(OpenTransactionsTest, AnXidThatBeginsAgainIsAnotherTransaction) {
