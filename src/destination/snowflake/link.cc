@@ -81,10 +81,10 @@ SqlRequest SnowflakeLink::Request(std::string what, std::string sql) const {
   return request;
 }
 
-SqlOutcome SnowflakeLink::RunAndWait(SqlRequest request, std::vector<ChannelEvent>& events) {
+SqlOutcome SnowflakeLink::RunAndWait(const SqlRequest& request, std::vector<ChannelEvent>& events) {
   std::optional<SqlOutcome> outcome;
   const SqlClient::Id id = sql_.Run(
-      std::move(request), [&](SqlOutcome got, Instant) { outcome = std::move(got); }, clock_.Now());
+      request, [&](SqlOutcome got, Instant) { outcome = std::move(got); }, clock_.Now());
   while (!outcome.has_value()) {
     const Result<bool> worked = Step(clock_.Now(), events);
     Status status = worked.status();

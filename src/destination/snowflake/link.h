@@ -30,7 +30,7 @@ class SnowflakeLink {
   /// One statement with the configured role and warehouse.
   SqlRequest Request(std::string what, std::string sql) const;
   /// Runs it, and waits. Events of channels that come meanwhile go to `events`.
-  SqlOutcome RunAndWait(SqlRequest request, std::vector<ChannelEvent>& events);
+  SqlOutcome RunAndWait(const SqlRequest& request, std::vector<ChannelEvent>& events);
 
   SqlClient& sql() { return sql_; }
   StreamingClient& streaming() { return streaming_; }

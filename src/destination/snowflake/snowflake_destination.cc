@@ -202,7 +202,7 @@ Status SnowflakeDestination::OnEvent(const ChannelEvent& event) {
   return Status::OK();
 }
 
-Status SnowflakeDestination::WriteRecords(std::vector<ProgressRecord> records, Lsn forward,
+Status SnowflakeDestination::WriteRecords(const std::vector<ProgressRecord>& records, Lsn forward,
                                           std::vector<FoldResult> folds) {
   std::string lines;
   const uint64_t first = sequence_ + 1;

@@ -151,7 +151,7 @@ class SnowflakeDestination : public Destination {
   Status WaitFor(const std::function<bool()>& done);
   Status OnEvents();
   Status OnEvent(const ChannelEvent& event);
-  Status WriteRecords(std::vector<ProgressRecord> records, Lsn forward,
+  Status WriteRecords(const std::vector<ProgressRecord>& records, Lsn forward,
                       std::vector<FoldResult> folds);
   Status WriteForward(Instant now, bool* worked);
   bool Proved(const Boundary& boundary) const;
@@ -195,7 +195,7 @@ class SnowflakeDestination : public Destination {
   Status StepFold(SqlOutcome& outcome, Instant now);
   Status FinishFold(Table& table, int64_t rows);
   Status StopTable(Table& table, std::string code, std::string reason);
-  void RunJob(const std::string& what, std::vector<std::string> sql, Instant now);
+  void RunJob(const std::string& what, const std::vector<std::string>& sql, Instant now);
   bool Owns(const SnowflakeName& target, const Table& table) const;
   bool Busy(TableId table) const;
   bool FoldDue() const;

@@ -33,7 +33,7 @@ bool SnowflakeDestination::Busy(TableId table) const {
   return job_.has_value() && job_->table == table;
 }
 
-void SnowflakeDestination::RunJob(const std::string& what, std::vector<std::string> sql,
+void SnowflakeDestination::RunJob(const std::string& what, const std::vector<std::string>& sql,
                                   Instant now) {
   std::string text;
   for (const std::string& statement : sql) text += (text.empty() ? "" : ";\n") + statement;
