@@ -237,9 +237,9 @@ Status SnowflakeDestination::StepFold(SqlOutcome& outcome, Instant now) {
     job_.reset();
     return Status::OK();
   }
-  const auto run = [&](int next, const std::string& what, std::vector<std::string> sql) {
+  const auto run = [&](int next, const std::string& what, const std::vector<std::string>& sql) {
     job_->step = next;
-    RunJob(what, std::move(sql), now);
+    RunJob(what, sql, now);
     return Status::OK();
   };
   const auto stop = [&](std::string why) {
