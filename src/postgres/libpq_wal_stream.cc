@@ -18,7 +18,7 @@ using std::chrono::microseconds;
 // As much as is worth a wake-up while changes flow, and the bounds of the pause to let it gather.
 constexpr int kGatherBytes = 128 * 1024;
 constexpr Duration kShortestNap = microseconds(200);
-constexpr Duration kLongestNap = microseconds(1000);
+constexpr Duration kLongestNap = microseconds(700);
 
 // 2000-01-01 in Unix microseconds.
 constexpr int64_t kPostgresEpoch = 946684800000000;
