@@ -7,6 +7,7 @@
 
 #include <poll.h>
 
+#include "destination/snowflake/identifiers.h"
 #include "net/jwt.h"
 
 namespace etl {
@@ -108,6 +109,17 @@ void SnowflakeLink::Interrupt() {
 
 Status SnowflakeLink::Interrupted() {
   return MakeError(ErrorKind::kTransient, "ETL-D111", "snowflake: interrupted while waiting");
+}
+
+StreamBatch BatchOf(RequestBody body) {
+  StreamBatch batch;
+  batch.first = PositionText(body.first);
+  batch.last = PositionText(body.last);
+  batch.rows = body.rows;
+  batch.encoding = body.encoding;
+  batch.uncompressed_bytes = body.uncompressed_bytes;
+  batch.body = HttpBody::Of(std::move(body.bytes));
+  return batch;
 }
 
 }  // namespace etl

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "destination/snowflake/request_body.h"
 #include "destination/snowflake/sql_client.h"
 #include "destination/snowflake/streaming_client.h"
 #include "net/curl_http_client.h"
@@ -53,5 +54,8 @@ class SnowflakeLink {
   StreamingClient streaming_;
   std::atomic<bool> interrupted_ = false;
 };
+
+/// A body of rows as one append of a channel; its positions are the offset tokens.
+StreamBatch BatchOf(RequestBody body);
 
 }  // namespace etl

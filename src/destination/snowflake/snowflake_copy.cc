@@ -116,19 +116,12 @@ Result<bool> SnowflakeDestination::OpenLane(Table& table, Lane& lane, Instant no
 Status SnowflakeDestination::FlushLane(Lane& lane) {
   if (lane.writer == nullptr || lane.writer->empty()) return Status::OK();
   ETL_ASSIGN_OR_RETURN(RequestBody body, lane.writer->Take());
-  StreamBatch batch;
-  batch.first = PositionText(body.first);
-  batch.last = PositionText(body.last);
-  batch.rows = body.rows;
-  batch.encoding = body.encoding;
-  batch.uncompressed_bytes = body.uncompressed_bytes;
   const int64_t size = static_cast<int64_t>(body.bytes.size());
-  batch.body = HttpBody::Of(std::move(body.bytes));
   ++lane.given;
   lane.sizes.push_back(size);
   bytes_ += size;
   ETL_FAILPOINT("snowflake.copy.before_append");
-  link_->streaming().Append(lane.channel, std::move(batch));
+  link_->streaming().Append(lane.channel, BatchOf(std::move(body)));
   return Status::OK();
 }
 

@@ -90,19 +90,12 @@ Result<bool> SnowflakeDestination::ApplySegment(Segment& segment, Instant now, b
 Status SnowflakeDestination::Flush(Table& table) {
   if (table.writer == nullptr || table.writer->empty()) return Status::OK();
   ETL_ASSIGN_OR_RETURN(RequestBody body, table.writer->Take());
-  StreamBatch batch;
-  batch.first = PositionText(body.first);
-  batch.last = PositionText(body.last);
-  batch.rows = body.rows;
-  batch.encoding = body.encoding;
-  batch.uncompressed_bytes = body.uncompressed_bytes;
   const int64_t size = static_cast<int64_t>(body.bytes.size());
-  batch.body = HttpBody::Of(std::move(body.bytes));
   ++table.given;
   table.sizes.push_back(size);
   bytes_ += size;
   ETL_FAILPOINT("snowflake.data.before_append");
-  link_->streaming().Append(table.channel, std::move(batch));
+  link_->streaming().Append(table.channel, BatchOf(std::move(body)));
   return Status::OK();
 }
 
