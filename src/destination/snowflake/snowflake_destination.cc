@@ -42,11 +42,6 @@ SnowflakeTable SnowflakeDestination::Of(const Table& table) const {
 Result<Checkpoint> SnowflakeDestination::Start(const StartOptions& options) {
   ETL_CHECK(!started_);
   start_ = options;
-  if (options.mode == Mode::kMirror && options_.config.merge_by != MergeBy::kEngine) {
-    return MakeError(ErrorKind::kConfig, "ETL-C040",
-                     "this version does not merge by tasks in Snowflake yet",
-                     "use merge: {by: engine}");
-  }
   Result<Checkpoint> checkpoint = StartInner();
   if (!checkpoint.ok()) return Fail(checkpoint.status());
   started_ = true;
@@ -70,6 +65,7 @@ Result<Checkpoint> SnowflakeDestination::StartInner() {
   if (!control_token_.empty()) token = std::stoull(control_token_);
   sequence_ = std::max(log.last_sequence(), token);
   history_ = log.history();
+  run_ = fmt::format("{:x}-{:x}", clock_.WallNow(), sequence_);
   stored_ = log.checkpoint();
   given_end_ = stored_.position;
   Checkpoint out = stored_;
@@ -94,6 +90,11 @@ Status SnowflakeDestination::LoadWatermarks() {
       link_->Request("read _ETL_WATERMARK", SelectWatermarksSql(names_, start_.pipeline)), events_);
   ETL_RETURN_IF_ERROR(marks.status);
   TakeWatermarks(marks.results.at(0));
+  for (auto& [oid, table] : tables_) {
+    // Whatever lies in between may have landed.
+    if (table.applied < stored_.position)
+      table.newest = std::max(table.newest, Lsn{stored_.position.value - 1});
+  }
   return Status::OK();
 }
 
@@ -109,9 +110,7 @@ void SnowflakeDestination::TakeWatermarks(const SqlRows& rows) {
     // Folded, and the record of it was not written.
     if (table->mark == "live" && table->state.target == nullptr)
       table->state.target = table->state.checkpoint.schema;
-    // Whatever lies in between may have landed.
-    if (table->applied < stored_.position)
-      table->newest = std::max(table->newest, Lsn{stored_.position.value - 1});
+    table->task = row.at(4).value_or("");
   }
 }
 
@@ -270,6 +269,7 @@ Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
                                   .fingerprint = old.fingerprint},
                    .landing = table.state.landing,
                    .target = table.state.target};
+    fresh.task = table.task;
     table = std::move(fresh);
   }
   stored_ = next;
@@ -320,7 +320,7 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
   progress.folds = std::exchange(folds_, {});
   progress.chunks = std::exchange(chunks_, {});
   progress.stopped = std::exchange(stops_, {});
-  progress.by = std::min(link_->next_deadline(now), MergesDue());
+  progress.by = std::min({link_->next_deadline(now), MergesDue(), TasksDue()});
   if (!boundaries_.empty() && forward_at_ > now) progress.by = std::min(progress.by, forward_at_);
   return progress;
 }

@@ -236,10 +236,13 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
     ETL_ASSIGN_OR_RETURN(const bool closed, CloseTable(table));
     if (!closed) return false;
     if (Busy(start.schema->id)) return false;
+    table.still = true;
     CloseLanes(table);
     const SnowflakeTable of = Of(start.schema, start.generation);
     cursor_.sql = CreateSchemasSql(names_, *start.schema);
     if (start_.mode == Mode::kMirror) {
+      for (std::string& sql : Fence(table)) cursor_.sql.push_back(std::move(sql));
+      cursor_.sql.push_back(EndEarlierSql(of));
       // Its channels end with it. What it holds is of an earlier generation, or comes again.
       cursor_.sql.push_back("DROP TABLE IF EXISTS " + names_.Landing(*start.schema).Sql());
       cursor_.sql.push_back(DropShadowSql(of));
@@ -269,6 +272,7 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
   table.applied = start.from;
   table.newest = {};
   table.state.attempts.clear();
+  table.still = false;
   Remember(table);
   return true;
 }
