@@ -286,7 +286,7 @@ Status SnowflakeDestination::SetTimeline(uint32_t timeline) {
 }
 
 bool SnowflakeDestination::Ready(Instant) const {
-  return started_ && failed_.ok() && !delivery_.has_value() && bytes_ < options_.bytes_max &&
+  return started_ && failed_.ok() && !delivery_.has_value() && !Full() &&
          (deferred_.empty() || inside_);
 }
 

@@ -152,6 +152,7 @@ class SnowflakeDestination : public Destination {
   struct Cursor {
     size_t part = 0;
     int step = 0;
+    int64_t row = 0;  ///< of the part, or of the chunk's piece
     std::vector<std::string> sql;
     size_t next_sql = 0;
   };
@@ -187,6 +188,7 @@ class SnowflakeDestination : public Destination {
   Result<bool> CloseTable(Table& table);
   Result<bool> RunSql(const std::string& what, Instant now, bool* worked);
   bool Stores(const Table& table) const;
+  bool Full() const;
   static bool SameLanding(const TableSchema& a, const TableSchema& b);
   bool Landed(const Table& table, const Position& position) const;
   Status Flush(Table& table);

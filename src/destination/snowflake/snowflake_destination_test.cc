@@ -7,6 +7,7 @@
 #include <thread>
 
 #include <arrow/api.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 
@@ -604,6 +605,86 @@ TEST(SnowflakeDestination, AppendsEveryChangeOnceThoughItIsKilledBetweenAnyTwoSt
     feed.Close();
     ExpectLanded(emulator, feed, tables[0], "LANDING_ORDERS");
     ExpectLanded(emulator, feed, tables[1], "LANDING_Items");
+  }
+}
+
+/// A table of texts that compression does not make small: 12 MB of bodies.
+TableSchemaPtr TextsSchema() {
+  auto schema = std::make_shared<TableSchema>();
+  schema->id = {2000};
+  schema->schema = "public";
+  schema->name = "texts";
+  schema->identity = Identity::kKey;
+  schema->columns = {{.attnum = 1, .name = "id", .type = ModelType(TypeKind::kInt8)},
+                     {.attnum = 2, .name = "t", .type = ModelType(TypeKind::kText)}};
+  schema->key = {0};
+  return schema;
+}
+
+std::shared_ptr<arrow::RecordBatch> Texts12MB(const TableSchema& schema) {
+  Random random(1);
+  std::vector<ModelRow> rows;
+  for (int i = 0; i < 3000; ++i) {
+    std::string text = "\"";
+    for (int word = 0; word < 500; ++word) text += fmt::format("{:016x}", random.Next());
+    rows.push_back({std::to_string(i), text + "\""});
+  }
+  return ModelBatch(schema, rows);
+}
+
+size_t Appends(EmulatorProcess& emulator) {
+  size_t count = 0;
+  for (const Json& request : emulator.Control("requests?path=/rows", std::nullopt).at("requests"))
+    count += request.dump().find("LANDING_TEXTS") != std::string::npos ? 1 : 0;
+  return count;
+}
+
+// Of either kind of delivery, one alone is more than may be under way.
+TEST(SnowflakeDestination, StopsInsideALargeDeliveryUntilRowsAreProved) {
+  const TableSchemaPtr schema = TextsSchema();
+  const auto rows = Texts12MB(*schema);
+  for (const bool copied : {false, true}) {
+    SCOPED_TRACE(copied ? "copied rows" : "changes");
+    EmulatorProcess emulator;
+    Feed feed(emulator, Mode::kMirror, 1);
+    feed.tune = [](SnowflakeOptions& options) { options.bytes_max = 1; };
+    Segment first;
+    first.parts.push_back(CopyStart{.schema = schema, .generation = 1, .from = {2000}});
+    first.end = {2000};
+    feed.Add(std::move(first));
+    feed.Open();
+    feed.StepUntil([&] { return feed.durable() >= Lsn{2000}; });
+    emulator.Control("settings", Json{{"commit_lag", 3600}});
+    if (copied) {
+      ChunkRows chunk{.table = schema->id, .chunk = 0, .schema = schema, .rows = rows};
+      chunk.done = ChunkRows::Done{.high = {2000}, .rows = rows->num_rows()};
+      feed.AddChunks(schema->id, {chunk}, {});
+    } else {
+      ChangeBatch batch;
+      batch.schema = schema;
+      batch.rows = rows;
+      batch.ops.assign(static_cast<size_t>(rows->num_rows()), Op::kInsert);
+      for (uint64_t i = 0; i < batch.ops.size(); ++i) batch.ordinals.push_back(2 * i);
+      batch.transactions = {{Lsn{2008}, 0, 7, rows->num_rows()}};
+      Segment segment;
+      segment.parts.push_back(std::move(batch));
+      segment.end = {2016};
+      feed.Add(std::move(segment));
+    }
+    feed.StepUntil([&] { return Appends(emulator) > 0; });
+    feed.StepUntil([steps = 0]() mutable { return ++steps > 10; });
+    EXPECT_EQ(Appends(emulator), 1u);
+    emulator.Control("settings", Json{{"commit_lag", 0}});
+    emulator.Control("commit", Json::object());
+    const auto landed = [&] {
+      const Json counts = emulator.Control("rows/DB/ETL/LANDING_TEXTS?order=ID", std::nullopt);
+      std::set<std::string> ids;
+      for (const Json& row : counts.at("rows")) ids.insert(row.at("ID"));
+      return ids.size();
+    };
+    feed.StepUntil([&] { return landed() == 3000u; });
+    EXPECT_EQ(landed(), 3000u);
+    EXPECT_GE(Appends(emulator), 3u);
   }
 }
 

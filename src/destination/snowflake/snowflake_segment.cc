@@ -46,6 +46,9 @@ bool SnowflakeDestination::Landed(const Table& table, const Position& position) 
   return !table.landed.empty() && table.landed.contains(PositionText(position));
 }
 
+/// Until some of it is proved, nothing more is given to channels: a delivery may be of any size.
+bool SnowflakeDestination::Full() const { return bytes_ >= options_.bytes_max; }
+
 void SnowflakeDestination::Remember(const Table& table) {
   changed_.insert(table.state.checkpoint.schema->id.oid);
 }
@@ -177,7 +180,9 @@ Result<bool> SnowflakeDestination::Apply(const ChangeBatch& batch, Instant now, 
   }
   ETL_RETURN_IF_ERROR(table->writer->Bind(batch));
   size_t run = 0;
-  for (int64_t row = 0; row < batch.size();) {
+  int64_t& row = cursor_.row;
+  while (row < batch.size()) {
+    if (Full()) return false;
     while (batch.transactions[run].end_row <= row) ++run;
     const Position position{batch.transactions[run].commit,
                             batch.ordinals[static_cast<size_t>(row)]};
