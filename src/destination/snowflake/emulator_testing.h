@@ -83,8 +83,18 @@ class EmulatorProcess {
     return config;
   }
 
-  /// `verb` of /_control, as its README says.
+  /// `verb` of /_control, as its README says. Any thread.
   Json Control(const std::string& verb, const std::optional<Json>& body) {
+    const HttpResponse response = Ask(verb, body);
+    if (response.code != 200) {
+      ADD_FAILURE() << verb << ": " << response.body;
+      return {{"rows", Json::array()}};
+    }
+    return Json::parse(response.body);
+  }
+  /// The same, where a refusal is an answer, too.
+  HttpResponse Ask(const std::string& verb, const std::optional<Json>& body) {
+    CurlHttpClient http({});
     HttpRequest request;
     request.url = url_ + "/_control/" + verb;
     request.bearer = std::make_shared<const Secret>("control");
@@ -93,17 +103,13 @@ class EmulatorProcess {
       request.headers = {{"Content-Type", "application/json"}};
       request.body = HttpBody::Of(body->dump());
     }
-    http_.Submit(std::move(request), SystemClock().Now());
+    http.Submit(std::move(request), SystemClock().Now());
     std::vector<HttpResponse> finished;
     while (finished.empty()) {
-      http_.Poll(SystemClock().Now(), finished);
+      http.Poll(SystemClock().Now(), finished);
       if (finished.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    if (finished[0].code != 200) {
-      ADD_FAILURE() << verb << ": " << finished[0].body;
-      return {{"rows", Json::array()}};
-    }
-    return Json::parse(finished[0].body);
+    return std::move(finished[0]);
   }
   /// Rows of a table as objects.
   Json Rows(const std::string& schema, const std::string& table, const std::string& order) {
@@ -115,7 +121,6 @@ class EmulatorProcess {
   pid_t process_ = -1;
   int input_ = -1;
   std::string url_;
-  CurlHttpClient http_{{}};
 };
 
 }  // namespace etl

@@ -168,12 +168,7 @@ Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now
                              ": this version does not carry out in Snowflake: changes of columns");
       }
       ETL_RETURN_IF_ERROR(FlushLane(*lane));
-      std::vector<std::string> names;
-      for (const Column& column : rows.schema->columns) names.push_back(names_.Fold(column.name));
-      ETL_ASSIGN_OR_RETURN(
-          lane->writer,
-          RowWriter::Make(rows.schema, std::move(names),
-                          {.on_unrepresentable = options_.on_unrepresentable, .body = {}}));
+      ETL_ASSIGN_OR_RETURN(lane->writer, MakeWriter(rows.schema));
       lane->writer_schema = rows.schema;
     }
     ChangeBatch batch;
@@ -181,11 +176,14 @@ Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now
     batch.rows = rows.rows;
     const int64_t size = rows.rows->num_rows();
     batch.ops.assign(static_cast<size_t>(size), Op::kSnapshot);
-    for (int64_t i = 0; i < size; ++i)
-      batch.ordinals.push_back(CopiedPosition(checkpoint.from, number, lane->rows++).ordinal);
+    const auto first = static_cast<int64_t>(lane->rows);
+    for (int64_t i = first; i < first + size; ++i)
+      batch.ordinals.push_back(
+          CopiedPosition(checkpoint.from, number, static_cast<uint64_t>(i)).ordinal);
     batch.transactions = {{Lsn{checkpoint.from.value - 1}, 0, 0, size}};
     ETL_RETURN_IF_ERROR(lane->writer->Bind(batch));
-    for (int64_t row = 0; row < size;) {
+    for (int64_t& row = cursor_.row; row < size;) {
+      if (Full()) return false;
       ETL_ASSIGN_OR_RETURN(const bool added, lane->writer->Add(row));
       if (added) {
         ++row;
@@ -193,6 +191,7 @@ Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now
         ETL_RETURN_IF_ERROR(FlushLane(*lane));
       }
     }
+    lane->rows += static_cast<uint64_t>(size);
   }
   // Many small pieces share a request; a chunk's last one ends it.
   if (!rows.done.has_value()) return true;
@@ -207,13 +206,7 @@ Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now
 // A chunk is done by its record, written when its rows are proved, and after those of its copy.
 Status SnowflakeDestination::WriteChunks(bool* worked) {
   for (auto& [oid, table] : tables_) {
-    const bool waits =
-        changed_.contains(oid) ||
-        std::any_of(boundaries_.begin(), boundaries_.end(), [&](const Boundary& boundary) {
-          return std::any_of(boundary.records.begin(), boundary.records.end(),
-                             [&](const auto& record) { return record.table.oid == oid; });
-        });
-    if (waits) continue;
+    if (RecordWaits(oid)) continue;
     for (const auto& lane : table.lanes) {
       while (!lane->done.empty() && lane->proved >= lane->done.front().given) {
         const Lane::Done done = lane->done.front();
