@@ -30,14 +30,14 @@ class RequestWindow {
     return free;
   }
   /// When it is best sent by who can also gather more for it: at once after a quiet time, then at
-  /// distances that grow until the requests of a window are even in it. All at once would leave
-  /// none for the rest of the window.
+  /// distances that grow so that the requests of a window, in a row, last for all of it. All at
+  /// once would leave none for its rest.
   Instant paced(Instant now) const {
     if (sent_.empty()) return now;
     const auto used = std::count_if(sent_.begin(), sent_.end(),
                                     [&](const Request& sent) { return sent.at + window_ > now; });
     const auto requests = static_cast<int64_t>(requests_);
-    return std::max(now, sent_.back().at + window_ * used / (requests * requests));
+    return std::max(now, sent_.back().at + window_ * 2 * used / (requests * (requests + 1)));
   }
   /// One is sent now.
   void Sent(Instant now, int64_t bytes = 0) {
