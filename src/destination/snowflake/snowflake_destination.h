@@ -97,6 +97,7 @@ class SnowflakeDestination : public Destination {
     uint64_t proved = 0;
     Lsn newest;        ///< commit of the newest row that landed
     Lsn applied;       ///< merged up to here, as the watermark says
+    Lsn empty_until;   ///< no row from there to here had to be merged
     std::string mark;  ///< phase of the watermark; empty: not folded by what we know
     Instant merge_at{};
     std::vector<std::unique_ptr<Lane>> lanes;
@@ -201,6 +202,9 @@ class SnowflakeDestination : public Destination {
   bool FoldDue() const;
   Instant MergesDue() const;
   bool MayMerge(const Table& table) const;
+  Lsn AppliedOf(const Table& table) const;
+  Lsn AppliedByAll() const;
+  bool Awaited(const Table& table) const;
 
   const SnowflakeOptions options_;
   const Clock& clock_;
@@ -235,6 +239,7 @@ class SnowflakeDestination : public Destination {
   std::set<uint32_t> changed_;               ///< tables whose records go with the next boundary
   std::deque<Boundary> boundaries_;
   Lsn given_end_;                  ///< of the newest boundary
+  Lsn awaited_;                    ///< somebody waits until the targets hold everything below
   std::vector<FoldResult> folds_;  ///< to report
   int64_t bytes_ = 0;              ///< given and not proved
   bool started_ = false;

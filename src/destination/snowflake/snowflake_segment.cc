@@ -73,6 +73,7 @@ Result<bool> SnowflakeDestination::ApplySegment(Segment& segment, Instant now, b
   for (auto& [oid, table] : tables_) ETL_RETURN_IF_ERROR(Flush(table));
   inside_ = !segment.complete;
   if (inside_) return true;
+  if (segment.awaited) awaited_ = std::max(awaited_, segment.end);
   Boundary boundary{.end = segment.end, .given = {}, .records = {}};
   for (const auto& [oid, table] : tables_) {
     if (table.given > table.proved) boundary.given[oid] = table.given;
