@@ -2,9 +2,20 @@
 
 #include <algorithm>
 
+#include <arrow/api.h>
+
 #include "base/check.h"
 
 namespace etl {
+namespace {
+
+// Rows of one reading are kept in memory until the stored position has passed its H.
+constexpr int64_t kReadingBytes = int64_t{8} << 20;
+constexpr int64_t kFirstKeys = 16;
+constexpr int64_t kMoreKeys = 16;
+constexpr int64_t kMostKeys = 10000;
+
+}  // namespace
 
 TableCopy TableCopy::Resume(const TableCheckpoint& checkpoint) {
   TableCopy copy(checkpoint.generation, checkpoint.from);
@@ -80,15 +91,55 @@ void TableCopy::MaybeFold() {
   if (all) stage_ = Stage::kFold;
 }
 
-bool TableCopy::ReadyToFold(Lsn durable) const {
-  if (stage_ == Stage::kFold) return durable >= until_;
-  return stage_ == Stage::kSettleCatchUp && settle_high_.has_value() && durable >= *settle_high_;
-}
-
 void TableCopy::OnMissing(FoldResult missing) {
   missing_ = std::move(missing);
-  settle_high_.reset();
+  settle_first_ = 0;
+  settle_keys_ = std::min(kFirstKeys, missing_->missing_keys->num_rows());
   stage_ = Stage::kSettleWait;
+}
+
+std::shared_ptr<arrow::RecordBatch> TableCopy::KeysToRead() const {
+  return missing_->missing_keys->Slice(settle_first_, settle_keys_);
+}
+
+void TableCopy::OnSettleReading(TableSchemaPtr schema) {
+  stage_ = Stage::kSettleCatchUp;
+  settle_schema_ = std::move(schema);
+  settled_.clear();
+  settled_bytes_ = 0;
+  settle_high_.reset();
+}
+
+void TableCopy::OnSettledRows(std::shared_ptr<arrow::RecordBatch> rows, int64_t bytes) {
+  settled_.push_back(std::move(rows));
+  settled_bytes_ += bytes;
+}
+
+std::optional<SettledRows> TableCopy::NextSettled(const TableSchemaPtr& now) {
+  if (settle_schema_ != now) {
+    stage_ = Stage::kSettleRead;
+    return std::nullopt;
+  }
+  std::optional<SettledRows> next;
+  if (!settled_.empty()) {
+    next = SettledRows{.table = missing_->table,
+                       .generation = generation_,
+                       .read_after = missing_->at,
+                       .high = *settle_high_,
+                       .rows = std::move(settled_.front())};
+    settled_.pop_front();
+  }
+  if (settled_.empty()) OnKeysSettled();
+  return next;
+}
+
+void TableCopy::OnKeysSettled() {
+  settle_first_ += settle_keys_;
+  const int64_t left = missing_->missing_keys->num_rows() - settle_first_;
+  const int64_t each = std::max<int64_t>(settled_bytes_ / settle_keys_, 1);
+  settle_keys_ = std::min(
+      {left, settle_keys_ * kMoreKeys, std::clamp<int64_t>(kReadingBytes / each, 1, kMostKeys)});
+  stage_ = left > 0 ? Stage::kSettleRead : Stage::kFold;
 }
 
 }  // namespace etl

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -56,20 +58,30 @@ class TableCopy {
   /// Stored at the destination.
   void OnChunkDurable(uint32_t number);
 
-  /// Whether the fold may be asked for: every chunk is stored and the stored position reached max
-  /// H.
-  bool ReadyToFold(Lsn durable) const;
+  /// Whether the fold may be asked for: every chunk is stored, the stored position reached max H,
+  /// and rows that were read again are with the destination.
+  bool ReadyToFold(Lsn durable) const { return stage_ == Stage::kFold && durable >= until_; }
   void OnFoldAsked() { stage_ = Stage::kFolding; }
   /// The fold found values that were never sent: they are read again by key.
   void OnMissing(FoldResult missing);
   const FoldResult& missing() const { return *missing_; }
   void OnXidsVisible() { stage_ = Stage::kSettleRead; }
-  void OnSettleReading() {
-    stage_ = Stage::kSettleCatchUp;
-    settle_high_.reset();
-  }
+  /// The keys of the next reading: as many as have rows of a few megabytes, judged by those so far.
+  std::shared_ptr<arrow::RecordBatch> KeysToRead() const;
+  /// It has begun, with this version of the table.
+  void OnSettleReading(TableSchemaPtr schema);
+  /// A part of its rows. They are kept until they count.
+  void OnSettledRows(std::shared_ptr<arrow::RecordBatch> rows, int64_t bytes);
+  /// All of its rows came; `high` is H.
   void OnSettled(Lsn high) { settle_high_ = high; }
-  void OnSettleAbandoned() { stage_ = Stage::kSettleRead; }
+  /// S3: whether the rows of the reading count now, because the stored position reached its H.
+  bool SettledCount(Lsn durable) const {
+    return stage_ == Stage::kSettleCatchUp && settle_high_.has_value() && durable >= *settle_high_;
+  }
+  /// The next part of them, for the destination; with the last one it goes on to the next keys, or
+  /// to the fold. None if there are none, or if the table has another version than the one that was
+  /// read: then the same keys are read again. Call only when SettledCount.
+  std::optional<SettledRows> NextSettled(const TableSchemaPtr& now);
 
   /// The lowest stored position at which the fold is exact.
   Lsn until() const { return until_; }
@@ -87,6 +99,7 @@ class TableCopy {
   Instant ask_again{};
 
  private:
+  void OnKeysSettled();
   enum class ChunkState : uint8_t { kTodo, kReading, kRead, kDurable };
   struct Entry {
     Chunk chunk;
@@ -106,6 +119,11 @@ class TableCopy {
   int64_t rows_read_ = 0;
   int64_t rows_estimate_ = 0;
   std::optional<FoldResult> missing_;
+  int64_t settle_first_ = 0;  ///< of the missing keys, the first one of the reading
+  int64_t settle_keys_ = 0;   ///< so many does the reading have
+  TableSchemaPtr settle_schema_;
+  std::deque<std::shared_ptr<arrow::RecordBatch>> settled_;
+  int64_t settled_bytes_ = 0;
   std::optional<Lsn> settle_high_;
 };
 

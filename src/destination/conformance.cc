@@ -390,6 +390,53 @@ TEST_P(Conformance, ValuesOfAnotherIncarnationAreMissingUntilTheyAreReadAgain) {
   EXPECT_EQ(driver.Texts(schema), ModelTexts({ModelBatch(*schema, {{"1", "\"other\"", "2"}})}));
 }
 
+TEST_P(Conformance, ValuesReadAgainInSeveralRoundsAllCount) {
+  if (!GetParam().stores) GTEST_SKIP();
+  Driver driver(GetParam());
+  const auto schema = SimpleSchema();
+  ASSERT_DONE(driver.SendAndSettle(
+      Complete({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}},
+                        CopyPlan{.table = schema->id, .generation = 1, .chunks = {{}}}})));
+  const auto rows = ModelBatch(
+      *schema,
+      {{"1", "\"a\"", "1"}, {"2", "\"b\"", "1"}, {"3", "\"c\"", "1"}, {"4", "\"d\"", "1"}});
+  ASSERT_DONE(driver.SendAndSettle(ChunkRows{.table = schema->id,
+                                             .generation = 1,
+                                             .schema = schema,
+                                             .rows = rows,
+                                             .done = ChunkRows::Done{.high = {2000}, .rows = 4}}));
+  ASSERT_DONE(
+      driver.SendAndSettle(Complete({3000}, {SimpleBatch(schema, {2008},
+                                                         {{Op::kDelete, {"1", "null", "null"}},
+                                                          {Op::kDelete, {"2", "null", "null"}},
+                                                          {Op::kDelete, {"3", "null", "null"}},
+                                                          {Op::kMove, {"1", "null", "2"}, true},
+                                                          {Op::kDelete, {"4", "null", "null"}},
+                                                          {Op::kMove, {"2", "null", "2"}, true}},
+                                                         4711)})));
+  ASSERT_DONE(driver.SendAndSettle(FoldRequest{.table = schema->id, .generation = 1}));
+  ASSERT_EQ(driver.folds().size(), 1u);
+  ASSERT_EQ(driver.folds()[0].missing_keys->num_rows(), 2);
+  const auto settle = [&](Lsn at, const ModelRow& row) {
+    return SettledRows{.table = schema->id,
+                       .generation = 1,
+                       .read_after = at,
+                       .high = at,
+                       .rows = ModelBatch(*schema, {row})};
+  };
+  ASSERT_DONE(driver.SendAndSettle(settle({3000}, {"2", "\"d\"", "2"})));
+  ASSERT_DONE(driver.SendAndSettle(Complete({4000}, {})));
+  ASSERT_DONE(driver.SendAndSettle(FoldRequest{.table = schema->id, .generation = 1}));
+  ASSERT_EQ(driver.folds().size(), 2u);
+  ASSERT_EQ(driver.folds()[1].missing_keys->num_rows(), 1);
+  ASSERT_DONE(driver.SendAndSettle(settle({4000}, {"1", "\"c\"", "2"})));
+  ASSERT_DONE(driver.SendAndSettle(FoldRequest{.table = schema->id, .generation = 1}));
+  ASSERT_EQ(driver.folds().size(), 3u);
+  EXPECT_TRUE(driver.folds()[2].folded);
+  EXPECT_EQ(driver.Texts(schema),
+            ModelTexts({ModelBatch(*schema, {{"1", "\"c\"", "2"}, {"2", "\"d\"", "2"}})}));
+}
+
 /// Sends a history to a destination, with crashes and replays, and compares after each transaction.
 class History {
  public:

@@ -123,7 +123,9 @@ struct ChunkRows {
 };
 
 /// Rows read again by key for values that were never sent (settling before the fold). `rows` has
-/// the schema's columns. A key that was asked for and has no row is simply absent.
+/// the schema's columns. A key that was asked for and has no row is simply absent. They come only
+/// when the stored position has reached `high`, so they count in any fold from here on, over
+/// restarts too (S3); rows of a later reading take the place of those of the same key.
 struct SettledRows {
   TableId table;
   uint32_t generation = 1;

@@ -24,13 +24,7 @@ Status Reader::DriveCopies(Instant now) {
     TableRuntime* table = tables_.Find(event.table);
     if (table == nullptr || !table->copy || table->copy->generation() != event.generation) continue;
     if (event.settling) {
-      const FoldResult& missing = table->copy->missing();
-      SettledRows rows{.table = event.table,
-                       .generation = event.generation,
-                       .read_after = missing.at,
-                       .high = event.high,
-                       .rows = std::move(event.rows)};
-      if (rows.rows != nullptr) Deliver(std::move(rows), event.bytes);
+      if (event.rows != nullptr) table->copy->OnSettledRows(std::move(event.rows), event.bytes);
       if (event.kind == CopierEvent::Kind::kDone) table->copy->OnSettled(event.high);
       continue;
     }
@@ -107,12 +101,20 @@ Status Reader::DriveCopy(TableId id, TableRuntime& table, Instant now) {
       task.spec.chunk.leaf_schema = table.schema->schema;
       task.spec.chunk.leaf_name = table.schema->name;
       task.spec.row_filter = table.row_filter;
-      task.spec.keys = copy.missing().missing_keys;
-      if (GiveTask(std::move(task))) copy.OnSettleReading();
+      task.spec.keys = copy.KeysToRead();
+      if (GiveTask(std::move(task))) copy.OnSettleReading(table.schema);
       return Status::OK();
     }
-    case TableCopy::Stage::kFold:
     case TableCopy::Stage::kSettleCatchUp:
+      // They go out only now: the destination keeps what it was given over a restart, after which
+      // nobody would know up to where the fold has to wait (S3).
+      if (copy.SettledCount(durable_) && CanDeliver() && !piece_open_) {
+        std::optional<SettledRows> rows = copy.NextSettled(table.schema);
+        if (rows.has_value()) Deliver(std::move(*rows), 0);
+        worked_ = true;
+      }
+      return Status::OK();
+    case TableCopy::Stage::kFold:
       // The plan must be on its way before the fold of a table without chunks.
       if (copy.ReadyToFold(durable_) && CanDeliver() && !piece_open_ && !table.plan_open) {
         Deliver(
