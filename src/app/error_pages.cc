@@ -327,6 +327,11 @@ constexpr ErrorPage kPages[] = {
     {"ETL-S127", "the transport changes to text",
      "A column came whose values only the server can print. The pipeline starts anew by itself and "
      "asks for text; nothing is lost."},
+    {"ETL-S128", "the stream is opened anew",
+     "Servers before 14.18, 15.13, 16.9 and 17.5 may overlook changes of a table that was "
+     "published "
+     "while a transaction on it was open. The pipeline starts anew by itself and copies that table "
+     "from there; nothing is lost. A newer minor version does without."},
     {"ETL-S130", "some tables were left behind",
      "The others are up to date. The message says why each stopped; mend that, then run "
      "`etl-stream pipeline resync`."},

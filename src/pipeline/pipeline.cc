@@ -82,6 +82,7 @@ Status Pipeline::PrepareEnds(History history) {
   ETL_RETURN_IF_ERROR(setup->EnsurePublication(spec_.publication, wanted, deadline).status());
   ETL_RETURN_IF_ERROR(PrepareHistory(*setup, history, deadline));
   ETL_RETURN_IF_ERROR(ChooseTransport(*setup, deadline));
+  loses_published_changes_ = LosesPublishedChanges(setup->system().version);
   setup.reset();
 
   source.lc_monetary = checkpoint_.lc_monetary;
@@ -229,6 +230,7 @@ Status Pipeline::MakeStages() {
   options.binary = binary_;
   options.publication = spec_.publication;
   options.status_interval = status_interval_;
+  options.loses_published_changes = loses_published_changes_;
   reader_ = std::make_unique<Reader>(std::move(options), checkpoint_, stream_.get(), catalog_.get(),
                                      std::move(channels), budget_, &board_, clock_);
   writer_ = std::make_unique<Writer>(destination_.get(), &deliveries_, &replies_, &stored_latency_,

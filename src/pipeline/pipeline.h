@@ -90,6 +90,7 @@ class Pipeline {
   const Clock& clock_;
   Checkpoint checkpoint_;
   bool binary_ = false;
+  bool loses_published_changes_ = false;
   Duration status_interval_ = std::chrono::seconds(10);
 
   std::unique_ptr<Destination> destination_;

@@ -78,7 +78,8 @@ Result<Wake> Reader::Step(Instant now) {
   ETL_RETURN_IF_ERROR(TakeAnswers(now));
   ETL_RETURN_IF_ERROR(TakeCopierEvents());
   ETL_RETURN_IF_ERROR(ReadStream(now));
-  if (!in_transaction_ && !draining_) {
+  if (!in_transaction_ && !draining_) ETL_RETURN_IF_ERROR(ReopenStreamIfDue());
+  if (!in_transaction_ && !draining_ && !reopening_) {
     ETL_RETURN_IF_ERROR(ActOnTables());
     ETL_RETURN_IF_ERROR(DriveCopies(now));
   }
@@ -193,7 +194,7 @@ bool Reader::SegmentFull() const {
 }
 
 bool Reader::MayRead() const {
-  if (draining_ || frozen_ || holding_ || stalled_for_tables_) return false;
+  if (draining_ || frozen_ || holding_ || stalled_for_tables_ || reopening_) return false;
   return !SegmentFull() || (segments_in_flight_ < kSegmentsInFlight && CanDeliver());
 }
 
@@ -202,6 +203,7 @@ bool Reader::CanDeliver() const {
 }
 
 Status Reader::ReadStream(Instant now) {
+  if (reopening_) return Status::OK();
   if (!stalled_.empty()) {
     if (holding_ || (stalled_for_tables_ && !stall_answered_)) return Status::OK();
     const std::string message = std::exchange(stalled_, {});

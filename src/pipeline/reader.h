@@ -41,6 +41,8 @@ struct ReaderOptions {
   int64_t chunk_rows = 100000;
   Duration status_interval = std::chrono::seconds(10);  ///< at most wal_sender_timeout / 3
   Duration poll_interval = std::chrono::seconds(10);    ///< system catalog
+  /// The server has LosesPublishedChanges.
+  bool loses_published_changes = false;
   Duration heartbeat_after = std::chrono::seconds(60);
   /// Whether a table is the pipeline's (`tables:`).
   std::function<bool(const std::string& schema, const std::string& name)> selected;
@@ -148,6 +150,8 @@ class Reader : public Stage {
   Status AbandonTable(TableId id, TableRuntime& table, std::string reason);
   Status StartWantedCopies();
   void AskTables();
+  bool NewlyPublished(const TableRuntime& table, const TableFacts& facts) const;
+  Status ReopenStreamIfDue();
 
   // reader_copy.cc: copies.
   Status DriveCopies(Instant now);
@@ -230,6 +234,7 @@ class Reader : public Stage {
   Instant next_poll_{};
   bool first_look_done_ = false;
   bool rules_compared_ = false;
+  bool reopening_ = false;  ///< this life ends once everything is stored
 
   // Copies.
   std::deque<CopierEvent> waiting_rows_;  ///< rows that wait for room at the destination

@@ -47,7 +47,11 @@ struct TableRuntime {
   int looks_needed = 0;    ///< answers still to come until that one
   bool looked = false;     ///< it came, and showed the table as the copy knows it
   bool plan_open = false;  ///< its CopyPlan stands in the open segment, not yet handed over
-  std::string note;        ///< what it waits for, or why it stopped
+  // On a server that may overlook changes of a table that was just published: the stream is opened
+  // anew after the barrier, and the copy begins again there (rule C2).
+  bool wants_new_stream = false;
+  Lsn new_stream_at;  ///< the look after the barrier: what may confuse the stream is below
+  std::string note;   ///< what it waits for, or why it stopped
   std::string stop_code;
   int64_t rows = 0;
 
