@@ -222,6 +222,16 @@ Result<bool> Catalog::Paused(std::string_view pipeline) {
   return paused != 0;
 }
 
+Result<bool> Catalog::PausedSince(std::string_view pipeline, int64_t request) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ETL_ASSIGN_OR_RETURN(
+      SqliteFile::Rows rows,
+      file_.Query("SELECT 1 FROM pipelines p JOIN requests r ON r.pipeline = p.name WHERE p.name = "
+                  "? AND p.paused AND r.kind = 'pause' AND r.table_name = '' AND r.id > ? LIMIT 1",
+                  {pipeline, request}));
+  return rows.Next();
+}
+
 Status Catalog::PutStatus(const PipelineStatus& status) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const std::string document = StatusToJson(status);

@@ -70,6 +70,8 @@ class Catalog {
   Result<RequestState> StateOf(int64_t id);
   /// Whether the pipeline was paused by request and not started since.
   Result<bool> Paused(std::string_view pipeline);
+  /// Whether it is paused by a request that came after `request`.
+  Result<bool> PausedSince(std::string_view pipeline, int64_t request);
 
   Status PutStatus(const PipelineStatus& status);
   /// What the runner last wrote; none if it never did.

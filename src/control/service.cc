@@ -55,7 +55,8 @@ struct Running {
   PipelineConfig definition;
   std::unique_ptr<Supervisor> supervisor;
   std::unique_ptr<Verification> verification;
-  Lsn target;  ///< the furthest that a `sync` asked for
+  Lsn target;                ///< the furthest that a `sync` asked for
+  std::set<int64_t> wishes;  ///< resyncs that the supervisor was told of
 };
 
 class Service {
@@ -96,6 +97,7 @@ class Service {
 
   Status StartOne(const std::string& name, Running& running) {
     running.supervisor.reset();  // Its hold on the destination's file goes with it.
+    running.wishes.clear();      // It is told of them again.
     ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*config_, name, &resources_));
     running.definition = config_->pipelines.at(name);
     running.supervisor = std::make_unique<Supervisor>(
@@ -131,11 +133,16 @@ class Service {
         verify_wanted |= Verify(name, running, request);
         continue;
       }
+      if (request.kind == RequestKind::kResync) {
+        Resync(name, running, request);
+        continue;
+      }
       std::string outcome;
       if (!stale) outcome = ObeyOne(name, running, request);
       Acknowledge(request.id, outcome);
       if (running.lock == nullptr) return;
     }
+    AcknowledgeFulfilled(running);
     if (running.verification == nullptr || verify_wanted) return;
     // Who asked has gone.
     if (running.verification->done()) {
@@ -153,16 +160,30 @@ class Service {
     switch (request.kind) {
       case RequestKind::kStart: supervisor.Resume(request.table); break;
       case RequestKind::kPause: supervisor.Pause(); break;
-      case RequestKind::kResync: supervisor.Resync(request.table); break;
       case RequestKind::kSync:
         running.target = std::max(running.target, ParseLsn(request.table).value_or(Lsn{}));
         supervisor.Resume();
         supervisor.SetTarget(running.target);
         break;
       case RequestKind::kDrop: return Drop(name, running);
+      case RequestKind::kResync:
       case RequestKind::kVerify: break;
     }
     return "";
+  }
+
+  // Stays in the catalog until it is fulfilled, whatever becomes of this process. A pause that was
+  // asked for later stands.
+  void Resync(const std::string& name, Running& running, const Request& request) {
+    if (!running.wishes.insert(request.id).second) return;
+    Note(name, "request", "resync" + (request.table.empty() ? "" : " " + request.table));
+    const Result<bool> paused = context_.catalog.PausedSince(name, request.id);
+    running.supervisor->Resync(
+        {.table = request.table, .id = request.id, .start = !paused.ok() || !*paused});
+  }
+
+  void AcknowledgeFulfilled(Running& running) {
+    for (const int64_t id : running.supervisor->TakeFulfilled()) Acknowledge(id, "");
   }
 
   // True while the request is at work; one at a time for each pipeline.
@@ -192,7 +213,9 @@ class Service {
   // Nothing of the pipeline runs any more.
   void Halt(Running& running, Instant deadline) {
     running.verification.reset();
-    if (running.supervisor != nullptr) running.supervisor->Stop(deadline);
+    if (running.supervisor == nullptr) return;
+    running.supervisor->Stop(deadline);
+    AcknowledgeFulfilled(running);
   }
 
   // A pipeline without a lock is forgotten by the loop.

@@ -264,10 +264,12 @@ void Pipeline::OnEnd(const Status& status) {
   board_.changed.Notify();
 }
 
-void Pipeline::Command(ReaderCommand command) {
+bool Pipeline::Command(ReaderCommand command) {
   // A full channel means a reader that has ended or a storm of commands; both end with the
   // pipeline.
-  if (!commands_.TryPush(command)) LogWarn("a command was dropped", {{"pipeline", spec_.name}});
+  if (commands_.TryPush(command)) return true;
+  LogWarn("a command was dropped", {{"pipeline", spec_.name}});
+  return false;
 }
 
 bool Pipeline::WaitUntilDrained(Instant deadline) {

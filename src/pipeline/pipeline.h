@@ -68,7 +68,8 @@ class Pipeline {
   /// Server's position to which sync should bring the destination, read at the start.
   const SourceOptions& source() const { return spec_.source; }
 
-  void Command(ReaderCommand command);
+  /// False: it was not taken.
+  bool Command(ReaderCommand command);
   /// Ends source first: drains until the deadline, acknowledges, closes, joins. Returns the failure
   /// that ended the life, or OK. Call once.
   Status Stop(Instant deadline);

@@ -152,6 +152,7 @@ Status Reader::TakeReplies(Instant now) {
     }
     next_publish_ = std::min(next_publish_, now + std::chrono::milliseconds(20));
   }
+  NoteStoredResyncs();
   return Status::OK();
 }
 
@@ -274,6 +275,7 @@ Status Reader::PushSegment(bool complete, Instant now) {
   ++segments_in_flight_;
   Deliver(Delivery(std::move(segment)), bytes);
   in_flight_.back().segment = true;
+  if (complete) HandOverResyncs();
   open_lease_.Resize(0);
   next_idle_store_ = now + options_.status_interval;
   return Status::OK();
@@ -287,6 +289,23 @@ void Reader::Deliver(Delivery delivery, int64_t bytes) {
   in_flight_.push_back(std::move(flight));
   ++delivered_;
   worked_ = true;
+}
+
+// What has begun since the last time goes with the delivery that was made last.
+void Reader::HandOverResyncs() {
+  const uint64_t before =
+      resyncs_handed_.empty() ? board_->resyncs_stored.load() : resyncs_handed_.back().commands;
+  if (resyncs_begun_ == before) return;
+  resyncs_handed_.push_back({.commands = resyncs_begun_, .delivery = delivered_, .end = handed_});
+}
+
+void Reader::NoteStoredResyncs() {
+  while (!resyncs_handed_.empty() && resyncs_handed_.front().delivery <= taken_ &&
+         resyncs_handed_.front().end <= durable_) {
+    board_->resyncs_stored = resyncs_handed_.front().commands;
+    resyncs_handed_.pop_front();
+    board_->changed.Notify();
+  }
 }
 
 // An idle or foreign stretch of WAL is stored at the destination before it is confirmed (rule 2.2):

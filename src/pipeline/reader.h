@@ -76,6 +76,9 @@ struct ReaderBoard {
   std::atomic<bool> frozen{false};
   std::atomic<bool> drained{false};
   std::atomic<int64_t> changes{0};
+  /// How many of the Resync commands, in their order, the destination keeps by now: the copies that
+  /// they ask for have begun there.
+  std::atomic<uint64_t> resyncs_stored{0};
   EventFd changed;  ///< notified when one of the flags above changes
 };
 
@@ -110,6 +113,8 @@ class Reader : public Stage {
   bool MayRead() const;
   bool CanDeliver() const;
   void Deliver(Delivery delivery, int64_t bytes);
+  void HandOverResyncs();
+  void NoteStoredResyncs();
   bool AllSettled() const;
   Instant NextDeadline(Instant now) const;
 
@@ -247,6 +252,13 @@ class Reader : public Stage {
   bool holding_ = false;
   bool draining_ = false;
   std::vector<std::string> resyncs_;  ///< schema.table; empty: all
+  uint64_t resyncs_begun_ = 0;  ///< commands whose copies stand in the open segment, or before
+  struct ResyncsOnTheirWay {
+    uint64_t commands = 0;  ///< begun in this delivery, or before
+    uint64_t delivery = 0;
+    Lsn end;
+  };
+  std::deque<ResyncsOnTheirWay> resyncs_handed_;
 
   // Times.
   Instant next_status_{};

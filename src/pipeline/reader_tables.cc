@@ -222,7 +222,8 @@ Status Reader::ActOnTables() {
         StopTable(id, table, std::string(kLeft),
                   "it left the publication or was dropped; the copy stays as it is"));
   }
-  for (const std::string& resync : std::exchange(resyncs_, {})) {
+  const std::vector<std::string> resyncs = std::exchange(resyncs_, {});
+  for (const std::string& resync : resyncs) {
     for (TableId id : tables_.ids()) {
       TableRuntime& table = tables_.at(id);
       if (table.schema == nullptr || !present.contains(id.oid)) continue;
@@ -240,6 +241,9 @@ Status Reader::ActOnTables() {
   }
   for (const TableFacts& facts : answer.tables) ETL_RETURN_IF_ERROR(ActOnTable(facts));
   first_look_done_ = true;
+  // By now their copies have begun, or the tables were set aside.
+  resyncs_begun_ += resyncs.size();
+  if (segment_.empty() && !piece_open_) HandOverResyncs();
   return Status::OK();
 }
 
