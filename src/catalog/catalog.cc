@@ -204,6 +204,11 @@ Status Catalog::Acknowledge(int64_t id, std::string_view outcome) {
                    {clock_.WallNow(), outcome, id});
 }
 
+Status Catalog::Tell(int64_t id, std::string_view line) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return file_.Run("UPDATE requests SET outcome = ? WHERE id = ? AND done_at IS NULL", {line, id});
+}
+
 Result<RequestState> Catalog::StateOf(int64_t id) {
   const std::lock_guard<std::mutex> lock(mutex_);
   ETL_ASSIGN_OR_RETURN(

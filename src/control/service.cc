@@ -99,6 +99,7 @@ class Service {
     running.supervisor.reset();  // Its hold on the destination's file goes with it.
     running.wishes.clear();      // It is told of them again.
     ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*config_, name, &resources_));
+    ETL_RETURN_IF_ERROR(TakeUpFigures(context_.catalog, &spec));
     running.definition = config_->pipelines.at(name);
     running.supervisor = std::make_unique<Supervisor>(
         std::move(spec),
@@ -195,13 +196,22 @@ class Service {
                                  .table = request.table,
                                  .supervisor = running.supervisor.get(),
                                  .resources = &resources_,
-                                 .clock = &context_.clock});
+                                 .clock = &context_.clock,
+                                 .on_wait = [this, id = request.id](const std::string& line) {
+                                   Tell(id, line);
+                                 }});
     }
     if (running.verification->id() != request.id) return false;
     if (!running.verification->done()) return true;
     Acknowledge(request.id, running.verification->outcome());
     running.verification.reset();
     return false;
+  }
+
+  // Any thread.
+  void Tell(int64_t id, const std::string& line) {
+    const Status told = context_.catalog.Tell(id, line);
+    if (!told.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(told)}});
   }
 
   void Acknowledge(int64_t id, const std::string& outcome) {
@@ -270,6 +280,7 @@ class Service {
       if (same) continue;
       LogInfo("pipeline is started with its new definition", {{"pipeline", name}});
       Halt(running, deadline);
+      PutStatus(running);
       const Status started = StartOne(name, running);
       if (!started.ok())
         LogError("pipeline could not be started",

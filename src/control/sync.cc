@@ -122,6 +122,7 @@ Status RunOrAwait(ControlContext& context, Syncing& sync, ProcessResources& reso
   }
   sync.lock = std::move(*lock);
   ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*context.config, sync.name, &resources));
+  ETL_RETURN_IF_ERROR(TakeUpFigures(context.catalog, &spec));
   sync.supervisor = std::make_unique<Supervisor>(
       std::move(spec),
       RetryOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},

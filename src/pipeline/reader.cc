@@ -43,6 +43,10 @@ Reader::Reader(ReaderOptions options, const Checkpoint& checkpoint, WalStream* s
     table.generation = stored.generation;
     table.phase = stored.phase;
     table.rows = stored.rows;
+    if (const auto nulled = options_.nulled.find(stored.schema->id);
+        nulled != options_.nulled.end()) {
+      table.nulled = nulled->second;
+    }
     table.note = stored.stop_reason;
     table.stop_code = stored.stop_code;
     table.ignore_rows =
@@ -171,6 +175,8 @@ Status Reader::TakeCommands() {
     } else if (const auto* hold = std::get_if<HoldAt>(&*command)) {
       hold_at_ = hold->lsn;
       frozen_ = false;
+      // One that was held at an earlier position goes on.
+      holding_ = !in_transaction_ && stalled_.empty() && received_ >= hold_at_;
     } else if (std::holds_alternative<Release>(*command)) {
       hold_at_ = Lsn{};
       holding_ = false;
@@ -430,6 +436,9 @@ void Reader::Publish(Instant now) {
     row.phase = table.phase;
     row.changes = table.changes;
     row.rows = table.rows;
+    row.nulled = table.AllNulled();
+    row.id = id;
+    row.rules = table.schema != nullptr && HasRules(*table.schema);
     row.error = table.note;
     if (!table.stop_code.empty()) row.error = table.stop_code + ": " + row.error;
     if (table.copy) {

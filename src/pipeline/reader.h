@@ -49,6 +49,8 @@ struct ReaderOptions {
   /// `columns:`, by qualified name.
   std::map<std::string, ColumnRules> rules;
   std::string hash_key_digest;  ///< HashKeyDigest of batch.hash_key; empty: there is none
+  /// How many values of each table had become NULL before (`TableStatus::nulled`).
+  std::map<TableId, int64_t> nulled;
   BatchOptions batch;
   OpenTransactionsOptions open_transactions;
 };

@@ -31,7 +31,10 @@ Status Reader::DriveCopies(Instant now) {
                        .high = event.high,
                        .rows = std::move(event.rows)};
       if (rows.rows != nullptr) Deliver(std::move(rows), event.bytes);
-      if (event.kind == CopierEvent::Kind::kDone) table->copy->OnSettled(event.high);
+      if (event.kind == CopierEvent::Kind::kDone) {
+        table->copy->OnSettled(event.high);
+        table->nulled += event.nulled;
+      }
       continue;
     }
     ChunkRows rows;
@@ -47,6 +50,7 @@ Status Reader::DriveCopies(Instant now) {
     if (event.kind == CopierEvent::Kind::kDone) {
       rows.done = ChunkRows::Done{.high = event.high, .rows = event.row_count};
       table->copy->OnChunkRead(event.chunk, event.high, event.row_count);
+      table->nulled += event.nulled;
       if (table->schema->identity != Identity::kKey) table->copy->set_ignore_below(event.high);
     }
     Deliver(std::move(rows), event.bytes);

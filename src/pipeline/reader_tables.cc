@@ -445,6 +445,7 @@ Status Reader::BeginTable(const TableFacts& facts) {
                                                     .from = received_,
                                                     .keep_target = table.keep_target}));
   table.batcher.reset();  // Only now: rows of the open segment were still in it.
+  table.nulled = 0;
   table.keep_target = false;
   table.fingerprint_known = false;
   ETL_RETURN_IF_ERROR(KeepFingerprint(facts.id, table, facts));

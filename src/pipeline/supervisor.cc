@@ -139,10 +139,18 @@ void Supervisor::ForgetResyncOnceDone(const Pipeline& pipeline) {
   }
 }
 
+// Counts go on where the life before left them.
+void Supervisor::TakeUpNulled() {
+  for (const TableStatus& table : status_.Load()->tables) {
+    if (table.id.oid != 0) spec_.reader.nulled[table.id] = table.nulled;
+  }
+}
+
 Status Supervisor::Live() {
   target_sent_ = false;
   wishes_sent_ = 0;
   wishes_done_ = 0;
+  TakeUpNulled();
   const bool whole = std::any_of(wishes_.begin(), wishes_.end(),
                                  [](const ResyncWish& wish) { return wish.table.empty(); });
   if (whole && history_ == History::kKeep) history_ = History::kReplaceIfLost;

@@ -99,13 +99,15 @@ class Supervisor {
   /// Whether the end of a life is what a resync that was asked for repairs.
   bool RepairedByResync(const Status& outcome);
   void ForgetResyncOnceDone(const Pipeline& pipeline);
+  void TakeUpNulled();
   void Publish(const Pipeline* pipeline, PipelinePhase phase, const std::string& error);
   void WaitFor(Duration time, Pipeline* pipeline);
   /// Looks at what the pipeline has come to.
   void NoteProgress(Pipeline& pipeline);
   bool CopiedFurther(const PipelineStatus& status);
 
-  PipelineSpec spec_;  ///< not changed after construction
+  /// Not changed after construction, but for what the supervisor's thread alone looks at.
+  PipelineSpec spec_;
   const RetryOptions retry_;
   ByteBudget* const budget_;
   const Clock& clock_;

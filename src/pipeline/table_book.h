@@ -54,6 +54,7 @@ struct TableRuntime {
   std::string note;   ///< what it waits for, or why it stopped
   std::string stop_code;
   int64_t rows = 0;
+  int64_t nulled = 0;  ///< values that became NULL since its copy began, but for the batcher's
 
   // A type's values changed their form (rule 7.10). Rows of transactions that were open then may
   // still come in the former one, so the copy that began only waits for them at its barrier, and
@@ -65,6 +66,12 @@ struct TableRuntime {
 
   Fingerprint fingerprint;
   bool fingerprint_known = false;
+
+  void DropBatcher() {
+    if (batcher != nullptr) nulled += batcher->nulled();
+    batcher.reset();
+  }
+  int64_t AllNulled() const { return nulled + (batcher == nullptr ? 0 : batcher->nulled()); }
 };
 
 /// The tables of a pipeline, by oid. Owned by the reader.
