@@ -33,6 +33,25 @@ class BadInput : public E2eTest {
     ASSERT_EQ(sync.exit_code, 0) << sync.Describe();
     ASSERT_EQ(Different(), "");
   }
+  // Every slot of the server that is free.
+  void TakeSlots() {
+    while (server_
+               ->Exec("SELECT pg_create_physical_replication_slot('taken_" +
+                      std::to_string(taken_) + "')")
+               .ok())
+      ++taken_;
+  }
+  void GiveSlotsBack() {
+    for (; taken_ > 0; --taken_) {
+      (void)server_->Exec("SELECT pg_drop_replication_slot('taken_" + std::to_string(taken_ - 1) +
+                          "')");
+    }
+  }
+  void TearDown() override {
+    GiveSlotsBack();
+    E2eTest::TearDown();
+  }
+  int taken_ = 0;
   void Add(int from, int to) {
     ASSERT_TRUE(Sql("INSERT INTO public.a SELECT i, 'later' FROM generate_series(" +
                     std::to_string(from) + ", " + std::to_string(to) + ") i"));
@@ -438,6 +457,32 @@ TEST_F(BadInput, SecondRunnerIsRefusedAndSyncWaitsForTheFirst) {
   first.Signal(SIGTERM);
   EXPECT_EQ(first.Wait(std::chrono::seconds(10)).exit_code, 0);
   EXPECT_EQ(Different(), "");
+}
+
+// Nothing is wrong with the configuration: the pipeline stops, and is behind.
+TEST_F(BadInput, WithoutAFreeSlotAPipelineIsBehind) {
+  TakeSlots();
+  const Ended sync = space_.Sync();
+  EXPECT_EQ(sync.exit_code, 1) << sync.Describe();
+  EXPECT_THAT(sync.err, HasSubstr("ETL-S107"));
+  EXPECT_THAT(sync.err, HasSubstr("max_replication_slots"));
+  EXPECT_LT(sync.seconds, 4) << "it is not tried again and again";
+  GiveSlotsBack();
+  ExpectEqual();
+}
+
+// A slot that is wanted for a moment only may be free later; 1 would say that there is a
+// difference.
+TEST_F(BadInput, VerifyAndTapWithoutAFreeSlotMayWorkLater) {
+  Fill();
+  TakeSlots();
+  for (const std::string command : {"verify", "tap"}) {
+    const Ended ended = space_.Run({command, "p"});
+    EXPECT_EQ(ended.exit_code, 75) << ended.Describe();
+    EXPECT_THAT(ended.err, HasSubstr("ETL-S107")) << ended.Describe();
+  }
+  GiveSlotsBack();
+  EXPECT_EQ(space_.Run({"verify", "p"}).exit_code, 0);
 }
 
 }  // namespace

@@ -137,7 +137,7 @@ TEST_F(PipelineLive, ResyncCopiesATableAgain) {
   supervisor.Start();
   EXPECT_TRUE(Eventually([&] { return AllLive(*supervisor.status()); }))
       << supervisor.status()->error;
-  supervisor.Resync("public.t");
+  supervisor.Resync({.table = "public.t"});
   EXPECT_TRUE(Eventually([&] { return copies_ == 3; }));
   EXPECT_TRUE(Eventually([&] { return AllLive(*supervisor.status()); }))
       << supervisor.status()->error;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "app/commands.h"
@@ -39,11 +41,23 @@ std::string AsText(const std::vector<PipelineStatus>& pipelines) {
     out += "\n";
     if (!status.error.empty()) out += fmt::format("  error  {}\n", Printable(status.error));
     if (status.tables.empty()) continue;
-    TablePrinter table({"TABLE", "PHASE", "ROWS", "CHANGES", "ERROR"},
-                       {Align::kLeft, Align::kLeft, Align::kRight, Align::kRight, Align::kLeft});
+    // Values that became NULL are news wherever there are any.
+    const bool nulled = std::any_of(status.tables.begin(), status.tables.end(),
+                                    [](const TableStatus& each) { return each.nulled > 0; });
+    std::vector<std::string> heads = {"TABLE", "PHASE", "ROWS", "CHANGES", "ERROR"};
+    std::vector<Align> sides = {Align::kLeft, Align::kLeft, Align::kRight, Align::kRight,
+                                Align::kLeft};
+    if (nulled) {
+      heads.insert(heads.end() - 1, "NULLED");
+      sides.insert(sides.end() - 1, Align::kRight);
+    }
+    TablePrinter table(heads, sides);
     for (const TableStatus& each : status.tables) {
-      table.Add({each.name, std::string(TablePhaseName(each.phase)), Grouped(each.rows),
-                 Grouped(each.changes), OrDash(each.error)});
+      std::vector<std::string> row = {each.name, std::string(TablePhaseName(each.phase)),
+                                      Grouped(each.rows), Grouped(each.changes),
+                                      OrDash(each.error)};
+      if (nulled) row.insert(row.end() - 1, Grouped(each.nulled));
+      table.Add(std::move(row));
     }
     out += table.Render(2, 100);
   }

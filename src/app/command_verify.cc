@@ -28,6 +28,10 @@ std::string AsText(const VerifyReport& report) {
     compared += table.equal.has_value() ? 1 : 0;
     std::string detail = fmt::format("{}", fmt::join(table.keys, ", "));
     if (!table.note.empty()) detail += (detail.empty() ? "" : "  ") + table.note;
+    if (table.nulled > 0) {
+      detail += fmt::format("{}{} values that cannot be represented are NULL",
+                            detail.empty() ? "" : "  ", Grouped(table.nulled));
+    }
     printer.Add({table.name, RowsOf(table.source_rows), RowsOf(table.destination_rows),
                  std::string(WordFor(table.equal)), detail});
   }

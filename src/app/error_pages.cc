@@ -327,6 +327,11 @@ constexpr ErrorPage kPages[] = {
     {"ETL-S127", "the transport changes to text",
      "A column came whose values only the server can print. The pipeline starts anew by itself and "
      "asks for text; nothing is lost."},
+    {"ETL-S128", "the stream is opened anew",
+     "Servers before 14.18, 15.13, 16.9 and 17.5 may overlook changes of a table that was "
+     "published "
+     "while a transaction on it was open. The pipeline starts anew by itself and copies that table "
+     "from there; nothing is lost. A newer minor version does without."},
     {"ETL-S130", "some tables were left behind",
      "The others are up to date. The message says why each stopped; mend that, then run "
      "`etl-stream pipeline resync`."},
@@ -341,6 +346,9 @@ constexpr ErrorPage kPages[] = {
     {"ETL-V004", "the pipeline does not stand still",
      "To compare, the pipeline is held for a moment, and it was started anew meanwhile. Look at "
      "`etl-stream status`, then run verify again."},
+    {"ETL-V005", "verify waited too long for an open transaction",
+     "The source gives a snapshot once the transactions that were open have ended, and one did not "
+     "within retry.give_up. The message names it. Nothing was held up meanwhile."},
     {"ETL-S131", "the pipeline stopped in the process that runs it",
      "`sync` asked that process to bring the destination up to date. The message says why it "
      "stopped; mend that, then\n"

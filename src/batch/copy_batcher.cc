@@ -73,6 +73,7 @@ class CopyBase : public CopyBatcher {
     rows_->StartRow(RowPlace{.position = {}, .copied_row = total_});
     return rows_->RowError(ErrorKind::kInternal, "ETL-P310", what);
   }
+  int64_t nulled() const override { return rows_->nulled(); }
   RowBuilder& builder() { return *rows_; }
   const std::string& carry() const { return carry_; }
 

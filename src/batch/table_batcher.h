@@ -73,6 +73,8 @@ class CopyBatcher {
   virtual int64_t bytes() const = 0;
   /// Rows gathered since the last call; call only with rows() > 0.
   virtual Result<std::shared_ptr<arrow::RecordBatch>> Seal() = 0;
+  /// Values stored as NULL by OnUnrepresentable::kNull since the beginning.
+  virtual int64_t nulled() const = 0;
 };
 
 /// One value of a type from the server's text form, as an array of length 1 (`SchemaChange::fill`).

@@ -204,6 +204,11 @@ Status Catalog::Acknowledge(int64_t id, std::string_view outcome) {
                    {clock_.WallNow(), outcome, id});
 }
 
+Status Catalog::Tell(int64_t id, std::string_view line) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return file_.Run("UPDATE requests SET outcome = ? WHERE id = ? AND done_at IS NULL", {line, id});
+}
+
 Result<RequestState> Catalog::StateOf(int64_t id) {
   const std::lock_guard<std::mutex> lock(mutex_);
   ETL_ASSIGN_OR_RETURN(
@@ -220,6 +225,16 @@ Result<bool> Catalog::Paused(std::string_view pipeline) {
   ETL_ASSIGN_OR_RETURN(const int64_t paused,
                        file_.Number("SELECT paused FROM pipelines WHERE name = ?", {pipeline}));
   return paused != 0;
+}
+
+Result<bool> Catalog::PausedSince(std::string_view pipeline, int64_t request) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ETL_ASSIGN_OR_RETURN(
+      SqliteFile::Rows rows,
+      file_.Query("SELECT 1 FROM pipelines p JOIN requests r ON r.pipeline = p.name WHERE p.name = "
+                  "? AND p.paused AND r.kind = 'pause' AND r.table_name = '' AND r.id > ? LIMIT 1",
+                  {pipeline, request}));
+  return rows.Next();
 }
 
 Status Catalog::PutStatus(const PipelineStatus& status) {

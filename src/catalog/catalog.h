@@ -39,7 +39,8 @@ struct Request {
 /// What became of a request.
 struct RequestState {
   bool done = false;
-  std::string outcome;  ///< empty: as asked; else an error line
+  /// Empty: as asked; else an error line. Of one that is not done: what it waits for.
+  std::string outcome;
 };
 
 struct Event {
@@ -66,10 +67,14 @@ class Catalog {
   /// The open requests of a pipeline, oldest first. They stay open until acknowledged.
   Result<std::vector<Request>> TakeRequests(std::string_view pipeline);
   Status Acknowledge(int64_t id, std::string_view outcome = {});
+  /// What an open request waits for, for the command that waits for it.
+  Status Tell(int64_t id, std::string_view line);
   /// For a command that waits for its request.
   Result<RequestState> StateOf(int64_t id);
   /// Whether the pipeline was paused by request and not started since.
   Result<bool> Paused(std::string_view pipeline);
+  /// Whether it is paused by a request that came after `request`.
+  Result<bool> PausedSince(std::string_view pipeline, int64_t request);
 
   Status PutStatus(const PipelineStatus& status);
   /// What the runner last wrote; none if it never did.

@@ -100,12 +100,54 @@ TEST_F(CatalogTest, StatusComesBackAsItWasWritten) {
                            .phase = TablePhase::kLive,
                            .rows = 3,
                            .changes = 4,
-                           .error = "x\ny"});
+                           .nulled = 5,
+                           .error = "x\ny",
+                           .id = {16384},
+                           .rules = true});
   ASSERT_TRUE(catalog->PutStatus(status).ok());
   status.lag_bytes = 12;
   ASSERT_TRUE(catalog->PutStatus(status).ok());
   const PipelineStatus back = Open()->GetStatus("shop").ValueOrDie().value();
   EXPECT_EQ(StatusToJson(back), StatusToJson(status));
+}
+
+TEST_F(CatalogTest, StatusOfAnOlderProgramIsRead) {
+  PipelineStatus status;
+  status.name = "shop";
+  status.tables.push_back({.name = "public.orders", .id = {16384}});
+  std::string text = StatusToJson(status);
+  for (const std::string_view added : {",\"oid\":16384", ",\"rules\":false", "\"nulled\":0,"}) {
+    ASSERT_NE(text.find(added), std::string::npos) << text;
+    text.erase(text.find(added), added.size());
+  }
+  const auto back = StatusFromJson(text);
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->tables.at(0).id.oid, 0u);
+}
+
+TEST_F(CatalogTest, APauseCountsAgainstEarlierRequestsOnly) {
+  const auto catalog = Open();
+  const int64_t before = catalog->PutRequest("shop", RequestKind::kResync).ValueOrDie();
+  EXPECT_FALSE(catalog->PausedSince("shop", before).ValueOrDie());
+  const int64_t pause = catalog->PutRequest("shop", RequestKind::kPause).ValueOrDie();
+  ASSERT_TRUE(catalog->Acknowledge(pause).ok());
+  const int64_t after = catalog->PutRequest("shop", RequestKind::kResync).ValueOrDie();
+  EXPECT_TRUE(catalog->PausedSince("shop", before).ValueOrDie());
+  EXPECT_FALSE(catalog->PausedSince("shop", after).ValueOrDie());
+  ASSERT_TRUE(catalog->PutRequest("shop", RequestKind::kStart).ok());
+  EXPECT_FALSE(catalog->PausedSince("shop", before).ValueOrDie());
+}
+
+TEST_F(CatalogTest, WhatARequestWaitsForIsToldUntilItIsDone) {
+  const auto catalog = Open();
+  const int64_t id = catalog->PutRequest("shop", RequestKind::kVerify).ValueOrDie();
+  ASSERT_TRUE(catalog->Tell(id, "waits").ok());
+  EXPECT_FALSE(catalog->StateOf(id)->done);
+  EXPECT_EQ(catalog->StateOf(id)->outcome, "waits");
+  ASSERT_TRUE(catalog->Acknowledge(id).ok());
+  ASSERT_TRUE(catalog->Tell(id, "too late").ok());
+  EXPECT_TRUE(catalog->StateOf(id)->done);
+  EXPECT_EQ(catalog->StateOf(id)->outcome, "");
 }
 
 TEST_F(CatalogTest, ForgetLeavesEventsOnly) {

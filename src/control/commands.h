@@ -50,6 +50,7 @@ struct VerifiedTable {
   int64_t destination_rows = -1;
   std::vector<std::string> keys;  ///< differing keys, as text; the first ones
   std::string note;               ///< columns that differ, or why the table was not compared
+  int64_t nulled = 0;             ///< the source's values that are stored as NULL: no differences
 };
 struct VerifyReport {
   std::string pipeline;

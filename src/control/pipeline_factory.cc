@@ -162,4 +162,13 @@ Result<PipelineSpec> MakePipelineSpec(const Config& config, const std::string& n
   return spec;
 }
 
+Status TakeUpFigures(Catalog& catalog, PipelineSpec* spec) {
+  ETL_ASSIGN_OR_RETURN(const std::optional<PipelineStatus> seen, catalog.GetStatus(spec->name));
+  if (!seen) return Status::OK();
+  for (const TableStatus& table : seen->tables) {
+    if (table.id.oid != 0) spec->reader.nulled[table.id] = table.nulled;
+  }
+  return Status::OK();
+}
+
 }  // namespace etl

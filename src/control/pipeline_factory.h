@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "catalog/catalog.h"
 #include "config/config.h"
 #include "destination/duckdb/duckdb_file.h"
 #include "pipeline/pipeline.h"
@@ -41,6 +42,8 @@ class ProcessResources {
 /// of the pipeline. `resources` outlives the result.
 Result<PipelineSpec> MakePipelineSpec(const Config& config, const std::string& pipeline,
                                       ProcessResources* resources);
+/// What was counted before goes on: from the pipeline's status as it was last seen.
+Status TakeUpFigures(Catalog& catalog, PipelineSpec* spec);
 Result<SourceOptions> MakeSourceOptions(const Config& config, const PipelineConfig& pipeline);
 
 }  // namespace etl

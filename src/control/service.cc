@@ -55,7 +55,8 @@ struct Running {
   PipelineConfig definition;
   std::unique_ptr<Supervisor> supervisor;
   std::unique_ptr<Verification> verification;
-  Lsn target;  ///< the furthest that a `sync` asked for
+  Lsn target;                ///< the furthest that a `sync` asked for
+  std::set<int64_t> wishes;  ///< resyncs that the supervisor was told of
 };
 
 class Service {
@@ -96,7 +97,9 @@ class Service {
 
   Status StartOne(const std::string& name, Running& running) {
     running.supervisor.reset();  // Its hold on the destination's file goes with it.
+    running.wishes.clear();      // It is told of them again.
     ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*config_, name, &resources_));
+    ETL_RETURN_IF_ERROR(TakeUpFigures(context_.catalog, &spec));
     running.definition = config_->pipelines.at(name);
     running.supervisor = std::make_unique<Supervisor>(
         std::move(spec),
@@ -131,11 +134,16 @@ class Service {
         verify_wanted |= Verify(name, running, request);
         continue;
       }
+      if (request.kind == RequestKind::kResync) {
+        Resync(name, running, request);
+        continue;
+      }
       std::string outcome;
       if (!stale) outcome = ObeyOne(name, running, request);
       Acknowledge(request.id, outcome);
       if (running.lock == nullptr) return;
     }
+    AcknowledgeFulfilled(running);
     if (running.verification == nullptr || verify_wanted) return;
     // Who asked has gone.
     if (running.verification->done()) {
@@ -153,16 +161,30 @@ class Service {
     switch (request.kind) {
       case RequestKind::kStart: supervisor.Resume(request.table); break;
       case RequestKind::kPause: supervisor.Pause(); break;
-      case RequestKind::kResync: supervisor.Resync(request.table); break;
       case RequestKind::kSync:
         running.target = std::max(running.target, ParseLsn(request.table).value_or(Lsn{}));
         supervisor.Resume();
         supervisor.SetTarget(running.target);
         break;
       case RequestKind::kDrop: return Drop(name, running);
+      case RequestKind::kResync:
       case RequestKind::kVerify: break;
     }
     return "";
+  }
+
+  // Stays in the catalog until it is fulfilled, whatever becomes of this process. A pause that was
+  // asked for later stands.
+  void Resync(const std::string& name, Running& running, const Request& request) {
+    if (!running.wishes.insert(request.id).second) return;
+    Note(name, "request", "resync" + (request.table.empty() ? "" : " " + request.table));
+    const Result<bool> paused = context_.catalog.PausedSince(name, request.id);
+    running.supervisor->Resync(
+        {.table = request.table, .id = request.id, .start = !paused.ok() || !*paused});
+  }
+
+  void AcknowledgeFulfilled(Running& running) {
+    for (const int64_t id : running.supervisor->TakeFulfilled()) Acknowledge(id, "");
   }
 
   // True while the request is at work; one at a time for each pipeline.
@@ -174,13 +196,22 @@ class Service {
                                  .table = request.table,
                                  .supervisor = running.supervisor.get(),
                                  .resources = &resources_,
-                                 .clock = &context_.clock});
+                                 .clock = &context_.clock,
+                                 .on_wait = [this, id = request.id](const std::string& line) {
+                                   Tell(id, line);
+                                 }});
     }
     if (running.verification->id() != request.id) return false;
     if (!running.verification->done()) return true;
     Acknowledge(request.id, running.verification->outcome());
     running.verification.reset();
     return false;
+  }
+
+  // Any thread.
+  void Tell(int64_t id, const std::string& line) {
+    const Status told = context_.catalog.Tell(id, line);
+    if (!told.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(told)}});
   }
 
   void Acknowledge(int64_t id, const std::string& outcome) {
@@ -192,7 +223,9 @@ class Service {
   // Nothing of the pipeline runs any more.
   void Halt(Running& running, Instant deadline) {
     running.verification.reset();
-    if (running.supervisor != nullptr) running.supervisor->Stop(deadline);
+    if (running.supervisor == nullptr) return;
+    running.supervisor->Stop(deadline);
+    AcknowledgeFulfilled(running);
   }
 
   // A pipeline without a lock is forgotten by the loop.
@@ -247,6 +280,7 @@ class Service {
       if (same) continue;
       LogInfo("pipeline is started with its new definition", {{"pipeline", name}});
       Halt(running, deadline);
+      PutStatus(running);
       const Status started = StartOne(name, running);
       if (!started.ok())
         LogError("pipeline could not be started",

@@ -122,6 +122,7 @@ Status RunOrAwait(ControlContext& context, Syncing& sync, ProcessResources& reso
   }
   sync.lock = std::move(*lock);
   ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*context.config, sync.name, &resources));
+  ETL_RETURN_IF_ERROR(TakeUpFigures(context.catalog, &spec));
   sync.supervisor = std::make_unique<Supervisor>(
       std::move(spec),
       RestartOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
@@ -130,8 +131,12 @@ Status RunOrAwait(ControlContext& context, Syncing& sync, ProcessResources& reso
   ETL_ASSIGN_OR_RETURN(const std::vector<Request> requests,
                        context.catalog.TakeRequests(sync.name));
   for (const Request& request : requests) {
-    if (request.kind == RequestKind::kResync) sync.supervisor->Resync(request.table);
-    ETL_RETURN_IF_ERROR(context.catalog.Acknowledge(request.id));
+    // A resync stays in the catalog until it is fulfilled, whatever becomes of this process.
+    if (request.kind == RequestKind::kResync) {
+      sync.supervisor->Resync({.table = request.table, .id = request.id});
+    } else {
+      ETL_RETURN_IF_ERROR(context.catalog.Acknowledge(request.id));
+    }
   }
   sync.supervisor->Start();
   return Status::OK();
@@ -237,6 +242,14 @@ Status BeginOne(ControlContext& context, Syncing& sync, ProcessResources& resour
   return RunOrAwait(context, sync, resources);
 }
 
+void AcknowledgeFulfilled(ControlContext& context, const Syncing& sync) {
+  for (const int64_t id : sync.supervisor->TakeFulfilled()) {
+    const Status acknowledged = context.catalog.Acknowledge(id);
+    if (!acknowledged.ok())
+      LogWarn("the catalog cannot be written", {{"error", ErrorLine(acknowledged)}});
+  }
+}
+
 // True once there is nothing more to wait for.
 bool LookAt(ControlContext& context, Syncing& sync, ProcessResources& resources) {
   if (sync.supervisor == nullptr) {
@@ -244,6 +257,7 @@ bool LookAt(ControlContext& context, Syncing& sync, ProcessResources& resources)
     sync.outcome = done.status();
     return !done.ok() || *done;
   }
+  AcknowledgeFulfilled(context, sync);
   if (const auto stopped = sync.supervisor->stopped_by(); stopped != nullptr) {
     sync.outcome = Verdict(*stopped);
     return true;
@@ -287,6 +301,7 @@ Status RunSync(ControlContext& context) {
   for (Syncing& sync : syncs) {
     if (sync.supervisor != nullptr) {
       sync.supervisor->Stop(deadline);
+      AcknowledgeFulfilled(context, sync);
       WriteStatus(context, sync);
     }
     if (!sync.outcome.ok() && (worst.ok() || KindOf(worst) == ErrorKind::kNegative))

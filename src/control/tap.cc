@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -57,6 +59,7 @@ class Tap {
                          PgConnection::Connect(source_, PgConnection::Mode::kNormal, In(kAskTime)));
     ETL_RETURN_IF_ERROR(CheckPublication());
     ETL_RETURN_IF_ERROR(LoadFacts());
+    ETL_RETURN_IF_ERROR(RememberTables());
     StreamOptions options;
     options.slot = slot_;
     options.temporary = true;
@@ -86,6 +89,55 @@ class Tap {
                          LoadTables(*catalog_, definition_.publication, In(kAskTime)));
     facts_ = std::move(answer.tables);
     return Status::OK();
+  }
+
+  // `columns` names tables, and the pipeline follows each by its oid: one that had rules and is
+  // renamed keeps them. Which names it knows its tables by is in its status; of a table that it
+  // does not know yet the present name counts.
+  Status RememberTables() {
+    ETL_ASSIGN_OR_RETURN(const std::optional<PipelineStatus> seen,
+                         context_.catalog.GetStatus(definition_.name));
+    std::set<std::string> names;
+    if (seen) {
+      for (const TableStatus& table : seen->tables) {
+        if (table.id.oid == 0) continue;
+        known_[table.id] = {.name = table.name, .rules = table.rules || HasRules(table.name)};
+        names.insert(table.name);
+      }
+    }
+    for (const TableFacts& facts : facts_) names.insert(facts.QualifiedName());
+    for (const auto& [name, rules] : definition_.columns) {
+      if (HasRules(name) && !names.contains(name)) nobodys_rules_.push_back(name);
+    }
+    for (const TableFacts& facts : facts_) {
+      // Any of these may be the table that had the rules of a name that is gone.
+      if (!nobodys_rules_.empty() && !definition_.columns.contains(facts.QualifiedName())) continue;
+      known_.try_emplace(
+          facts.id, Known{.name = facts.QualifiedName(), .rules = HasRules(facts.QualifiedName())});
+    }
+    return Status::OK();
+  }
+
+  bool HasRules(const std::string& name) const {
+    const auto found = definition_.columns.find(name);
+    return found != definition_.columns.end() &&
+           !(found->second.exclude.empty() && found->second.hash.empty());
+  }
+
+  // Why nothing of the table may be printed under the rules of its present name; empty: it may.
+  std::string WhyLeftOut(const std::string& name) {
+    if (definition_.columns.contains(name)) {
+      known_[message_.table] = {.name = name, .rules = HasRules(name)};
+      return {};
+    }
+    const auto known = known_.find(message_.table);
+    if (known == known_.end()) {
+      if (nobodys_rules_.empty()) return {};
+      return "no table is called " + nobodys_rules_.front() +
+             ", of which `columns` speaks; it may be this one";
+    }
+    if (known->second.name == name || !known->second.rules) return {};
+    return "it was called " + known->second.name + ", and had rules";
   }
 
   const TableFacts* FactsOf(const DecodedMessage& relation) const {
@@ -169,6 +221,13 @@ class Tap {
       facts = FactsOf(message_);
     }
     const std::string name = fmt::format("{}.{}", message_.schema, message_.name);
+    if (const std::string why = WhyLeftOut(name); !why.empty()) {
+      LogWarn("changes of a table are left out",
+              {{"table", name},
+               {"because", why},
+               {"do", "name " + name + " under `columns` (with {} to print it whole)"}});
+      return Status::OK();
+    }
     TapTable::Options options{.rules = {}, .hash_key = hash_key_};
     if (const auto rules = definition_.columns.find(name); rules != definition_.columns.end())
       options.rules = {.exclude = rules->second.exclude, .hash = rules->second.hash};
@@ -180,9 +239,23 @@ class Tap {
         LogWarn("changes of a table are left out", {{"table", name}, {"error", ErrorLine(usable)}});
         return Status::OK();
       }
+    } else if (!NamesOwnColumns(options.rules)) {
+      LogWarn("changes of a table are left out",
+              {{"table", name}, {"because", "a column that `columns` names has another name"}});
+      return Status::OK();
     }
     ETL_ASSIGN_OR_RETURN(tables_[message_.table], TapTable::Make(message_, facts, options));
     return Status::OK();
+  }
+
+  // Columns may be renamed faster than the catalog can be looked at.
+  bool NamesOwnColumns(const ColumnRules& rules) const {
+    const auto there = [&](const std::string& name) {
+      return std::any_of(message_.columns.begin(), message_.columns.end(),
+                         [&](const RelationColumn& column) { return column.name == name; });
+    };
+    return std::all_of(rules.exclude.begin(), rules.exclude.end(), there) &&
+           std::all_of(rules.hash.begin(), rules.hash.end(), there);
   }
 
   Status OnChange(std::span<const TableId> ids) {
@@ -221,6 +294,12 @@ class Tap {
   std::unique_ptr<PgConnection> catalog_;
   std::unique_ptr<LibpqWalStream> stream_;
   std::vector<TableFacts> facts_;
+  struct Known {
+    std::string name;
+    bool rules = false;
+  };
+  std::map<TableId, Known> known_;          ///< as the pipeline, or this, last knew the table
+  std::vector<std::string> nobodys_rules_;  ///< names under `columns` that no table has or had
   std::map<TableId, std::unique_ptr<TapTable>> tables_;
   DecodedMessage message_;
   Lsn received_;

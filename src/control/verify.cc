@@ -3,14 +3,20 @@
 // A temporary slot gives a snapshot of the source and the position it stands for: exactly the
 // transactions below it. The pipeline is brought to that position and held there while a read
 // transaction of the destination is opened; then both sides are read at leisure.
+//
+// The server makes the slot once the transactions that are open have ended. Until then the pipeline
+// follows the source, but not beyond where the slot cannot be yet.
 #include "control/verify.h"
 
 #include <poll.h>
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "base/log.h"
 #include "batch/table_batcher.h"
@@ -50,6 +56,7 @@ std::vector<int> AllColumns(const TableSchema& schema) {
 struct Sides {
   TableSchemaPtr schema;
   std::function<Status(const OnBatch&)> read_source;
+  std::shared_ptr<int64_t> nulled;  ///< values of the source that became NULL when it was read last
   std::function<Status(const OnBatch&)> read_destination;
 };
 
@@ -138,6 +145,7 @@ Result<VerifiedTable> Compare(const Sides& sides) {
   table.name = sides.schema->QualifiedName();
   const std::vector<int> all = AllColumns(*sides.schema);
   ETL_ASSIGN_OR_RETURN(const Digest source, DigestOf(sides.read_source, all));
+  table.nulled = *sides.nulled;
   ETL_ASSIGN_OR_RETURN(const Digest destination, DigestOf(sides.read_destination, all));
   table.source_rows = source.rows;
   table.destination_rows = destination.rows;
@@ -157,6 +165,9 @@ Result<VerifiedTable> Compare(const Sides& sides) {
 constexpr auto kStandStill = std::chrono::minutes(1);
 // How often it may be started anew in the middle.
 constexpr int kAttempts = 3;
+// Who is waited for is told when it is worth a word, and then now and again.
+constexpr auto kTellAfter = std::chrono::seconds(1);
+constexpr auto kTellEvery = std::chrono::seconds(10);
 
 class Verifier {
  public:
@@ -198,9 +209,10 @@ class Verifier {
                           return true;
                         }).status());
     ETL_RETURN_IF_ERROR(WaitForBoard([](const ReaderBoard& board) { return board.frozen.load(); }));
-    ETL_ASSIGN_OR_RETURN(
-        snapshot_, SlotSnapshot::Open(source_, work_.clock->Now() + std::chrono::seconds(60)));
+    Lsn let_go;
+    ETL_RETURN_IF_ERROR(OpenSource(&let_go));
     const Lsn position = snapshot_->position();
+    if (position < let_go) return false;
     // A pipeline that is no longer frozen may have gone past the position.
     ETL_ASSIGN_OR_RETURN(const bool same, Command([position](Pipeline& pipeline) {
                            if (!pipeline.board().frozen) return false;
@@ -219,6 +231,46 @@ class Verifier {
     return Command([held](Pipeline& pipeline) { return held(pipeline.board()); });
   }
 
+  // The snapshot of the source. The pipeline may have gone as far as `let_go` meanwhile.
+  Status OpenSource(Lsn* let_go) {
+    const Instant begun = work_.clock->Now();
+    const Instant deadline = begun + definition_.retry_give_up;
+    std::optional<SlotWait> waited;
+    Instant tell = begun + kTellAfter;
+    const auto waiting = [&](const SlotWait& wait) {
+      *let_go = wait.below;
+      work_.supervisor->WithPipeline([below = wait.below](Pipeline& pipeline) {
+        if (pipeline.board().frozen) pipeline.Command(HoldAt{below});
+      });
+      const bool another = waited && waited->transaction != wait.transaction;
+      waited = wait;
+      const Instant now = work_.clock->Now();
+      if (now < begun + kTellAfter || (now < tell && !another)) return;
+      tell = now + kTellEvery;
+      const std::string line =
+          fmt::format("{} to end transaction {}", wait.holder, wait.transaction);
+      LogInfo("verify waits, the pipeline goes on",
+              {{"pipeline", spec_.name}, {"waiting_for", line}});
+      if (work_.on_wait) work_.on_wait("verify waits for " + line);
+    };
+    Result<std::unique_ptr<SlotSnapshot>> opened = SlotSnapshot::Open(source_, deadline, waiting);
+    if (opened.ok()) {
+      snapshot_ = std::move(*opened);
+      return Status::OK();
+    }
+    ETL_RETURN_IF_ERROR(CheckAsked());
+    if (!waited || work_.clock->Now() < deadline) return opened.status();
+    return MakeError(
+        ErrorKind::kTransient,
+        {.code = "ETL-V005",
+         .what = fmt::format("pipeline {}: transaction {} has not ended, so verify has "
+                             "no snapshot of the source",
+                             spec_.name, waited->transaction),
+         .why = waited->holder + " holds it",
+         .safe = "the pipeline went on meanwhile; nothing was changed",
+         .remedy = "end that transaction, then run verify again"});
+  }
+
   Result<VerifyReport> CompareAll(Lsn position) {
     VerifyReport report;
     report.pipeline = spec_.name;
@@ -231,9 +283,18 @@ class Verifier {
       found = true;
       VerifiedTable table;
       table.name = status.name;
+      // By its oid, as the pipeline follows it: another table may have its name by now, and its
+      // rules are those of the name that the pipeline knows.
       const TableFacts* facts = nullptr;
       for (const TableFacts& candidate : tables.tables) {
-        if (candidate.QualifiedName() == status.name) facts = &candidate;
+        if (candidate.id == status.id) facts = &candidate;
+      }
+      if (status.phase == TablePhase::kLive && facts != nullptr &&
+          facts->QualifiedName() != status.name) {
+        table.equal = false;
+        table.note = "not compared: it has just been renamed to " + facts->QualifiedName();
+        report.tables.push_back(std::move(table));
+        continue;
       }
       if (status.phase != TablePhase::kLive || facts == nullptr) {
         table.equal = false;
@@ -273,7 +334,8 @@ class Verifier {
         rules.hash.empty() &&
         std::all_of(sides.schema->wire.begin(), sides.schema->wire.end(),
                     [](const WireColumn& column) { return BinaryUnderstood(*column.type); });
-    sides.read_source = [this, facts, binary,
+    sides.nulled = std::make_shared<int64_t>(0);
+    sides.read_source = [this, facts, binary, nulled = sides.nulled,
                          schema = sides.schema](const OnBatch& on_batch) -> Status {
       ETL_ASSIGN_OR_RETURN(const std::unique_ptr<CopyBatcher> batcher,
                            CopyBatcher::Make(schema, binary, &spec_.reader.batch));
@@ -286,6 +348,7 @@ class Verifier {
       };
       ETL_RETURN_IF_ERROR(snapshot_->CopyTable(*schema, facts, binary, on_bytes));
       ETL_RETURN_IF_ERROR(batcher->Finish());
+      *nulled = batcher->nulled();
       if (batcher->rows() == 0) return Status::OK();
       ETL_ASSIGN_OR_RETURN(const std::shared_ptr<arrow::RecordBatch> rows, batcher->Seal());
       return on_batch(rows);

@@ -22,6 +22,8 @@ struct VerifyWork {
   const Clock* clock = nullptr;
   const std::atomic<bool>* stop = nullptr;  ///< set: there is to be no verdict
   std::function<void(const PipelineStatus&)> on_status = {};
+  /// Called with a line for people while the source waits for somebody's transaction to end.
+  std::function<void(const std::string&)> on_wait = {};
 };
 
 /// Waits until the pipeline has caught up, holds it for a moment, and compares. Any one thread

@@ -50,6 +50,7 @@ Result<VerifyReport> VerifyAlone(ControlContext& context, const VerifyOptions& o
   ProcessResources resources(*context.config);
   ETL_ASSIGN_OR_RETURN(PipelineSpec spec,
                        MakePipelineSpec(*context.config, options.pipeline, &resources));
+  ETL_RETURN_IF_ERROR(TakeUpFigures(context.catalog, &spec));
   Supervisor supervisor(
       std::move(spec),
       RestartOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
@@ -63,6 +64,8 @@ Result<VerifyReport> VerifyAlone(ControlContext& context, const VerifyOptions& o
                                                .stop = &context.interrupt.stop_flag(),
                                                .on_status = context.on_status});
   supervisor.Stop(context.clock.Now() + context.config->limits.shutdown);
+  const Status written = context.catalog.PutStatus(*supervisor.status());
+  if (!written.ok()) LogWarn("the catalog cannot be written", {{"error", ErrorLine(written)}});
   return report;
 }
 
@@ -74,6 +77,7 @@ Result<std::optional<VerifyReport>> AskRunner(ControlContext& context,
       context.catalog.PutRequest(options.pipeline, RequestKind::kVerify, options.table));
   LogInfo("the process that runs the pipeline compares; this may take a while",
           {{"pipeline", options.pipeline}});
+  std::string told;
   while (true) {
     // The runner first: it answers before it ends.
     ETL_ASSIGN_OR_RETURN(const std::optional<int64_t> runner,
@@ -82,6 +86,10 @@ Result<std::optional<VerifyReport>> AskRunner(ControlContext& context,
     if (state.done) {
       ETL_ASSIGN_OR_RETURN(VerifyReport report, VerdictFromJson(state.outcome));
       return std::optional<VerifyReport>(std::move(report));
+    }
+    if (!state.outcome.empty() && state.outcome != told) {
+      LogInfo(state.outcome, {{"pipeline", options.pipeline}});
+      told = state.outcome;
     }
     const bool interrupted = context.interrupt.stopping();
     if (interrupted || !runner.has_value()) {

@@ -41,6 +41,7 @@ VerifiedTable TableOf(const Json& object) {
   table.note = TextOf(object, "note");
   table.source_rows = RowsOf(object, "source_rows");
   table.destination_rows = RowsOf(object, "destination_rows");
+  table.nulled = std::max<int64_t>(0, RowsOf(object, "nulled"));
   if (const auto equal = object.find("equal"); equal != object.end() && equal->is_boolean())
     table.equal = equal->get<bool>();
   if (const auto keys = object.find("keys"); keys != object.end() && keys->is_array()) {
@@ -64,11 +65,11 @@ std::string VerifyReportToJson(const VerifyReport& report) {
     std::string keys;
     for (const std::string& key : table.keys) keys += (keys.empty() ? "" : ",") + JsonQuote(key);
     tables += fmt::format(
-        R"({}{{"name":{},"equal":{},"source_rows":{},"destination_rows":{},"keys":[{}],"note":{}}})",
+        R"({}{{"name":{},"equal":{},"source_rows":{},"destination_rows":{},"keys":[{}],"note":{},"nulled":{}}})",
         tables.empty() ? "" : ",", JsonQuote(table.name),
         table.equal.has_value() ? (*table.equal ? "true" : "false") : "null",
         RowsJson(table.source_rows), RowsJson(table.destination_rows), keys,
-        table.note.empty() ? "null" : JsonQuote(table.note));
+        table.note.empty() ? "null" : JsonQuote(table.note), table.nulled);
   }
   return fmt::format(R"({{"pipeline":{},"position":{},"equal":{},"tables":[{}]}})",
                      JsonQuote(report.pipeline),

@@ -16,7 +16,8 @@ VerifyReport Example() {
        .source_rows = 3,
        .destination_rows = 2,
        .keys = {"id=1 (missing)"},
-       .note = "columns that differ: x"},
+       .note = "columns that differ: x",
+       .nulled = 2},
       {.name = "public.c", .note = "append"},
   };
   return report;
@@ -26,10 +27,10 @@ TEST(VerifyReport, HasTheContractsShape) {
   EXPECT_EQ(
       VerifyReportToJson(Example()),
       R"x({"pipeline":"shop","position":"0/16B3748","equal":false,"tables":[)x"
-      R"x({"name":"public.a","equal":true,"source_rows":3,"destination_rows":3,"keys":[],"note":null},)x"
+      R"x({"name":"public.a","equal":true,"source_rows":3,"destination_rows":3,"keys":[],"note":null,"nulled":0},)x"
       R"x({"name":"public.\"b\"","equal":false,"source_rows":3,"destination_rows":2,)x"
-      R"x("keys":["id=1 (missing)"],"note":"columns that differ: x"},)x"
-      R"x({"name":"public.c","equal":null,"source_rows":null,"destination_rows":null,"keys":[],"note":"append"}]})x");
+      R"x("keys":["id=1 (missing)"],"note":"columns that differ: x","nulled":2},)x"
+      R"x({"name":"public.c","equal":null,"source_rows":null,"destination_rows":null,"keys":[],"note":"append","nulled":0}]})x");
 }
 
 TEST(VerifyReport, TablesThatWereNotComparedAreNoDifference) {

@@ -46,7 +46,10 @@ std::string StatusToJson(const PipelineStatus& status) {
                                   {"rows", table.rows},
                                   {"rows_total", table.rows_total},
                                   {"changes", table.changes},
-                                  {"error", NullIfEmpty(table.error)}});
+                                  {"nulled", table.nulled},
+                                  {"error", NullIfEmpty(table.error)},
+                                  {"oid", table.id.oid},
+                                  {"rules", table.rules}});
   }
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -95,6 +98,10 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
       table.rows_total = entry.at("rows_total");
       table.changes = entry.at("changes");
       table.error = words(entry.at("error"));
+      // Unknown to older programs.
+      table.nulled = entry.value("nulled", int64_t{0});
+      table.id.oid = entry.value("oid", uint32_t{0});
+      table.rules = entry.value("rules", false);
       status.tables.push_back(std::move(table));
     }
     return status;

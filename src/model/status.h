@@ -19,7 +19,10 @@ struct TableStatus {
   int64_t rows = 0;        ///< rows copied so far, or stored at the last fold
   int64_t rows_total = 0;  ///< estimate, while copying
   int64_t changes = 0;     ///< changes handed to the destination since the pipeline started
+  int64_t nulled = 0;      ///< values that became NULL (on_unrepresentable) since it started
   std::string error;       ///< why it is stopped, or what its copy waits for
+  TableId id;              ///< at the source; none: an older program wrote this
+  bool rules = false;      ///< what is stored lacks columns, or has hashes, as `columns` said
 };
 
 enum class PipelinePhase : uint8_t { kCopying, kRunning, kRetrying, kPaused, kStopped };

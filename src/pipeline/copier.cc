@@ -92,6 +92,7 @@ Status Copier::HandOn(CopierEvent::Kind kind, Lsn high) {
     ETL_ASSIGN_OR_RETURN(event.rows, batcher_->Seal());
   }
   event.row_count = rows_;
+  event.nulled = batcher_->nulled();
   unsent_ = std::move(event);
   if (kind != CopierEvent::Kind::kRows) {
     task_.reset();

@@ -37,6 +37,7 @@ struct CopierEvent {
   std::shared_ptr<arrow::RecordBatch> rows;  ///< kRows; kDone: the last ones, may be null
   int64_t bytes = 0;
   int64_t row_count = 0;  ///< kDone: rows of the whole chunk
+  int64_t nulled = 0;     ///< kDone: values of the whole chunk that became NULL
   Lsn high;               ///< kDone, kMoved
   Status error;           ///< kFailed
 };
@@ -48,7 +49,7 @@ struct SetTarget {
 /// Stop taking changes at once (verify, before its snapshot is made).
 struct Freeze {};
 /// Go on until exactly the transactions with a commit LSN below `lsn` are handed over, then stop
-/// (verify).
+/// (verify). May be given again with a later position.
 struct HoldAt {
   Lsn lsn;
 };

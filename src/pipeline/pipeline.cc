@@ -83,6 +83,7 @@ Status Pipeline::PrepareEnds(History history) {
   ETL_RETURN_IF_ERROR(setup->EnsurePublication(spec_.publication, wanted, deadline).status());
   ETL_RETURN_IF_ERROR(PrepareHistory(*setup, history, deadline));
   ETL_RETURN_IF_ERROR(ChooseTransport(*setup, deadline));
+  loses_published_changes_ = LosesPublishedChanges(setup->system().version);
   setup.reset();
 
   source.lc_monetary = checkpoint_.lc_monetary;
@@ -230,6 +231,7 @@ Status Pipeline::MakeStages() {
   options.binary = binary_;
   options.publication = spec_.publication;
   options.status_interval = status_interval_;
+  options.loses_published_changes = loses_published_changes_;
   reader_ = std::make_unique<Reader>(std::move(options), checkpoint_, stream_.get(), catalog_.get(),
                                      std::move(channels), budget_, &board_, clock_);
   writer_ = std::make_unique<Writer>(destination_.get(), &deliveries_, &replies_, &stored_latency_,
@@ -263,10 +265,12 @@ void Pipeline::OnEnd(const Status& status) {
   board_.changed.Notify();
 }
 
-void Pipeline::Command(ReaderCommand command) {
+bool Pipeline::Command(ReaderCommand command) {
   // A full channel means a reader that has ended or a storm of commands; both end with the
   // pipeline.
-  if (!commands_.TryPush(command)) LogWarn("a command was dropped", {{"pipeline", spec_.name}});
+  if (commands_.TryPush(command)) return true;
+  LogWarn("a command was dropped", {{"pipeline", spec_.name}});
+  return false;
 }
 
 bool Pipeline::WaitUntilDrained(Instant deadline) {

@@ -68,7 +68,8 @@ class Pipeline {
   /// Server's position to which sync should bring the destination, read at the start.
   const SourceOptions& source() const { return spec_.source; }
 
-  void Command(ReaderCommand command);
+  /// False: it was not taken.
+  bool Command(ReaderCommand command);
   /// Ends source first: drains until the deadline, acknowledges, closes, joins. Returns the failure
   /// that ended the life, or OK. Call once.
   Status Stop(Instant deadline);
@@ -90,6 +91,7 @@ class Pipeline {
   const Clock& clock_;
   Checkpoint checkpoint_;
   bool binary_ = false;
+  bool loses_published_changes_ = false;
   Duration status_interval_ = std::chrono::seconds(10);
 
   std::unique_ptr<Destination> destination_;

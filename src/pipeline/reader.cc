@@ -43,6 +43,10 @@ Reader::Reader(ReaderOptions options, const Checkpoint& checkpoint, WalStream* s
     table.generation = stored.generation;
     table.phase = stored.phase;
     table.rows = stored.rows;
+    if (const auto nulled = options_.nulled.find(stored.schema->id);
+        nulled != options_.nulled.end()) {
+      table.nulled = nulled->second;
+    }
     table.note = stored.stop_reason;
     table.stop_code = stored.stop_code;
     table.ignore_rows =
@@ -78,7 +82,8 @@ Result<Wake> Reader::Step(Instant now) {
   ETL_RETURN_IF_ERROR(TakeAnswers(now));
   ETL_RETURN_IF_ERROR(TakeCopierEvents());
   ETL_RETURN_IF_ERROR(ReadStream(now));
-  if (!in_transaction_ && !draining_) {
+  if (!in_transaction_ && !draining_) ETL_RETURN_IF_ERROR(ReopenStreamIfDue());
+  if (!in_transaction_ && !draining_ && !reopening_) {
     ETL_RETURN_IF_ERROR(ActOnTables());
     ETL_RETURN_IF_ERROR(DriveCopies(now));
   }
@@ -152,6 +157,7 @@ Status Reader::TakeReplies(Instant now) {
     }
     next_publish_ = std::min(next_publish_, now + std::chrono::milliseconds(20));
   }
+  NoteStoredResyncs();
   return Status::OK();
 }
 
@@ -170,6 +176,8 @@ Status Reader::TakeCommands() {
     } else if (const auto* hold = std::get_if<HoldAt>(&*command)) {
       hold_at_ = hold->lsn;
       frozen_ = false;
+      // One that was held at an earlier position goes on.
+      holding_ = !in_transaction_ && stalled_.empty() && received_ >= hold_at_;
     } else if (std::holds_alternative<Release>(*command)) {
       hold_at_ = Lsn{};
       holding_ = false;
@@ -194,7 +202,7 @@ bool Reader::SegmentFull() const {
 }
 
 bool Reader::MayRead() const {
-  if (draining_ || frozen_ || holding_ || stalled_for_tables_) return false;
+  if (draining_ || frozen_ || holding_ || stalled_for_tables_ || reopening_) return false;
   return !SegmentFull() || (segments_in_flight_ < kSegmentsInFlight && CanDeliver());
 }
 
@@ -203,6 +211,7 @@ bool Reader::CanDeliver() const {
 }
 
 Status Reader::ReadStream(Instant now) {
+  if (reopening_) return Status::OK();
   if (!stalled_.empty()) {
     if (holding_ || (stalled_for_tables_ && !stall_answered_)) return Status::OK();
     const std::string message = std::exchange(stalled_, {});
@@ -278,6 +287,7 @@ Status Reader::PushSegment(bool complete, Instant now) {
   ++segments_in_flight_;
   Deliver(Delivery(std::move(segment)), bytes);
   in_flight_.back().segment = true;
+  if (complete) HandOverResyncs();
   open_lease_.Resize(0);
   next_idle_store_ = now + options_.status_interval;
   return Status::OK();
@@ -291,6 +301,23 @@ void Reader::Deliver(Delivery delivery, int64_t bytes) {
   in_flight_.push_back(std::move(flight));
   ++delivered_;
   worked_ = true;
+}
+
+// What has begun since the last time goes with the delivery that was made last.
+void Reader::HandOverResyncs() {
+  const uint64_t before =
+      resyncs_handed_.empty() ? board_->resyncs_stored.load() : resyncs_handed_.back().commands;
+  if (resyncs_begun_ == before) return;
+  resyncs_handed_.push_back({.commands = resyncs_begun_, .delivery = delivered_, .end = handed_});
+}
+
+void Reader::NoteStoredResyncs() {
+  while (!resyncs_handed_.empty() && resyncs_handed_.front().delivery <= taken_ &&
+         resyncs_handed_.front().end <= durable_) {
+    board_->resyncs_stored = resyncs_handed_.front().commands;
+    resyncs_handed_.pop_front();
+    board_->changed.Notify();
+  }
 }
 
 // Up to where readers of the destination have to see everything; 0/0: nobody waits for them.
@@ -424,6 +451,9 @@ void Reader::Publish(Instant now) {
     row.phase = table.phase;
     row.changes = table.changes;
     row.rows = table.rows;
+    row.nulled = table.AllNulled();
+    row.id = id;
+    row.rules = table.schema != nullptr && HasRules(*table.schema);
     row.error = table.note;
     if (!table.stop_code.empty()) row.error = table.stop_code + ": " + row.error;
     if (table.copy) {

@@ -41,12 +41,16 @@ struct ReaderOptions {
   int64_t chunk_rows = 100000;
   Duration status_interval = std::chrono::seconds(10);  ///< at most wal_sender_timeout / 3
   Duration poll_interval = std::chrono::seconds(10);    ///< system catalog
+  /// The server has LosesPublishedChanges.
+  bool loses_published_changes = false;
   Duration heartbeat_after = std::chrono::seconds(60);
   /// Whether a table is the pipeline's (`tables:`).
   std::function<bool(const std::string& schema, const std::string& name)> selected;
   /// `columns:`, by qualified name.
   std::map<std::string, ColumnRules> rules;
   std::string hash_key_digest;  ///< HashKeyDigest of batch.hash_key; empty: there is none
+  /// How many values of each table had become NULL before (`TableStatus::nulled`).
+  std::map<TableId, int64_t> nulled;
   BatchOptions batch;
   OpenTransactionsOptions open_transactions;
 };
@@ -74,6 +78,9 @@ struct ReaderBoard {
   std::atomic<bool> frozen{false};
   std::atomic<bool> drained{false};
   std::atomic<int64_t> changes{0};
+  /// How many of the Resync commands, in their order, the destination keeps by now: the copies that
+  /// they ask for have begun there.
+  std::atomic<uint64_t> resyncs_stored{0};
   EventFd changed;  ///< notified when one of the flags above changes
 };
 
@@ -109,6 +116,8 @@ class Reader : public Stage {
   bool MayRead() const;
   bool CanDeliver() const;
   void Deliver(Delivery delivery, int64_t bytes);
+  void HandOverResyncs();
+  void NoteStoredResyncs();
   bool AllSettled() const;
   Instant NextDeadline(Instant now) const;
 
@@ -149,6 +158,8 @@ class Reader : public Stage {
   Status AbandonTable(TableId id, TableRuntime& table, std::string reason);
   Status StartWantedCopies();
   void AskTables();
+  bool NewlyPublished(const TableRuntime& table, const TableFacts& facts) const;
+  Status ReopenStreamIfDue();
 
   // reader_copy.cc: copies.
   Status DriveCopies(Instant now);
@@ -233,6 +244,7 @@ class Reader : public Stage {
   Instant next_poll_{};
   bool first_look_done_ = false;
   bool rules_compared_ = false;
+  bool reopening_ = false;  ///< this life ends once everything is stored
 
   // Copies.
   std::deque<CopierEvent> waiting_rows_;  ///< rows that wait for room at the destination
@@ -245,6 +257,13 @@ class Reader : public Stage {
   bool holding_ = false;
   bool draining_ = false;
   std::vector<std::string> resyncs_;  ///< schema.table; empty: all
+  uint64_t resyncs_begun_ = 0;  ///< commands whose copies stand in the open segment, or before
+  struct ResyncsOnTheirWay {
+    uint64_t commands = 0;  ///< begun in this delivery, or before
+    uint64_t delivery = 0;
+    Lsn end;
+  };
+  std::deque<ResyncsOnTheirWay> resyncs_handed_;
 
   // Times.
   Instant next_status_{};

@@ -25,7 +25,10 @@ Status Reader::DriveCopies(Instant now) {
     if (table == nullptr || !table->copy || table->copy->generation() != event.generation) continue;
     if (event.settling) {
       if (event.rows != nullptr) table->copy->OnSettledRows(std::move(event.rows), event.bytes);
-      if (event.kind == CopierEvent::Kind::kDone) table->copy->OnSettled(event.high);
+      if (event.kind == CopierEvent::Kind::kDone) {
+        table->copy->OnSettled(event.high);
+        table->nulled += event.nulled;
+      }
       continue;
     }
     ChunkRows rows;
@@ -41,6 +44,7 @@ Status Reader::DriveCopies(Instant now) {
     if (event.kind == CopierEvent::Kind::kDone) {
       rows.done = ChunkRows::Done{.high = event.high, .rows = event.row_count};
       table->copy->OnChunkRead(event.chunk, event.high, event.row_count);
+      table->nulled += event.nulled;
       if (table->schema->identity != Identity::kKey) table->copy->set_ignore_below(event.high);
     }
     Deliver(std::move(rows), event.bytes);

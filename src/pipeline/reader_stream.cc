@@ -285,7 +285,7 @@ Status Reader::ApplyStep(TableId id, TableRuntime& table, const SchemaStep& step
   ETL_RETURN_IF_ERROR(
       segment_.Add(table, SchemaChange{.from = table.schema, .to = step.to, .fill = step.fill}));
   table.schema = step.to;
-  table.batcher.reset();
+  table.DropBatcher();
   return Status::OK();
 }
 

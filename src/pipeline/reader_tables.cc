@@ -29,6 +29,7 @@ bool CanBeOutOfLine(const ColumnType& type) {
 
 constexpr std::string_view kCopiedAgain = "ETL-S124";
 constexpr std::string_view kLeft = "ETL-S121";
+constexpr std::string_view kNewStream = "ETL-S128";
 constexpr std::string_view kNotSelected = "ETL-S123";
 constexpr std::string_view kWithoutRules = "ETL-S125";
 constexpr std::string_view kReservedInAppend[] = {"_etl_op",        "_etl_lsn", "_etl_seq",
@@ -52,7 +53,62 @@ Status Reader::CompareRules() {
         table.fingerprint.hash_key != options_.hash_key_digest) {
       reason = "hash_key changed";
     }
+    // Up to here the stream may have overlooked changes of it, which a copy begun before then
+    // lacks.
+    if (reason.empty() && options_.loses_published_changes && table.copy &&
+        table.copy->stage() == TableCopy::Stage::kBarrier) {
+      reason = "the server may have overlooked changes of it";
+      table.wants_new_stream = true;
+    }
     if (!reason.empty()) ETL_RETURN_IF_ERROR(AbandonTable(id, table, std::move(reason)));
+  }
+  return Status::OK();
+}
+
+// A transaction that was open when the table was published can make the server's sender forget, for
+// the rest of its session, that it was.
+bool Reader::NewlyPublished(const TableRuntime& table, const TableFacts& facts) const {
+  if (!options_.loses_published_changes || !options_.snapshot) return false;
+  // This session began after all of them had ended.
+  if (table.stop_code == kNewStream) return false;
+  if (table.wants_new_stream || !table.fingerprint_known) return true;
+  return table.stop_code == kLeft ||
+         table.fingerprint.publication_entries != facts.publication_entries ||
+         table.fingerprint.publication_row != facts.publication_row;
+}
+
+// Rule C2, last sentence. What was overlooked before the stream ends here is visible to every
+// snapshot after it; a copy that begins there has all changes that follow.
+Status Reader::ReopenStreamIfDue() {
+  if (reopening_) {
+    if (!segment_.empty() || piece_open_ || !in_flight_.empty() || durable_ < handed_)
+      return Status::OK();
+    return MakeError(ErrorKind::kTransient, "ETL-S128",
+                     "the stream is opened anew, for this server may overlook changes of tables "
+                     "that were just published");
+  }
+  const auto due = [&](const TableRuntime& table) {
+    return table.copy && table.new_stream_at.valid() && received_ >= table.new_stream_at;
+  };
+  for (TableId id : tables_.ids()) {
+    const TableRuntime& table = tables_.at(id);
+    if (!table.copy || table.copy_wanted || due(table)) continue;
+    const TableCopy::Stage stage = table.copy->stage();
+    if (stage != TableCopy::Stage::kBarrier && stage != TableCopy::Stage::kPlan) continue;
+    // Without a plan it would have to begin again, too. One that waits for a writer may have to.
+    if (!table.wants_new_stream || table.copy->waiting_for().empty()) return Status::OK();
+  }
+  for (TableId id : tables_.ids()) {
+    TableRuntime& table = tables_.at(id);
+    if (!due(table)) continue;
+    WantCopy(table, "the stream is opened anew", false);
+    table.copy.reset();
+    ETL_RETURN_IF_ERROR(segment_.Add(
+        table, TableStop{.table = id,
+                         .code = std::string(kNewStream),
+                         .reason = "it will be copied once the stream has been opened anew"}));
+    reopening_ = true;
+    worked_ = true;
   }
   return Status::OK();
 }
@@ -128,6 +184,10 @@ Status Reader::OnTables(TablesAnswer answer) {
       continue;
     }
     if (table.awaited_types) table.writers_gone_at = answer.wal_insert;
+    if (table.wants_new_stream) {
+      if (!table.new_stream_at.valid()) table.new_stream_at = answer.wal_insert;
+      continue;
+    }
     for (const TableFacts& facts : answer.tables) {
       if (facts.id != id || table.schema == nullptr) continue;
       const Result<SchemaStep> step = StepForCatalog(facts, *table.schema, table.rules);
@@ -162,7 +222,8 @@ Status Reader::ActOnTables() {
         StopTable(id, table, std::string(kLeft),
                   "it left the publication or was dropped; the copy stays as it is"));
   }
-  for (const std::string& resync : std::exchange(resyncs_, {})) {
+  const std::vector<std::string> resyncs = std::exchange(resyncs_, {});
+  for (const std::string& resync : resyncs) {
     for (TableId id : tables_.ids()) {
       TableRuntime& table = tables_.at(id);
       if (table.schema == nullptr || !present.contains(id.oid)) continue;
@@ -180,6 +241,9 @@ Status Reader::ActOnTables() {
   }
   for (const TableFacts& facts : answer.tables) ETL_RETURN_IF_ERROR(ActOnTable(facts));
   first_look_done_ = true;
+  // By now their copies have begun, or the tables were set aside.
+  resyncs_begun_ += resyncs.size();
+  if (segment_.empty() && !piece_open_) HandOverResyncs();
   return Status::OK();
 }
 
@@ -353,6 +417,8 @@ Status Reader::BeginTable(const TableFacts& facts) {
     }
   }
   ETL_RETURN_IF_ERROR(CheckTransport(**schema));
+  table.wants_new_stream = NewlyPublished(table, facts);
+  table.new_stream_at = Lsn{};
   table.schema = *schema;
   ++table.generation;
   table.phase = TablePhase::kCopying;
@@ -379,6 +445,7 @@ Status Reader::BeginTable(const TableFacts& facts) {
                                                     .from = received_,
                                                     .keep_target = table.keep_target}));
   table.batcher.reset();  // Only now: rows of the open segment were still in it.
+  table.nulled = 0;
   table.keep_target = false;
   table.fingerprint_known = false;
   ETL_RETURN_IF_ERROR(KeepFingerprint(facts.id, table, facts));

@@ -14,7 +14,7 @@ Status SegmentBuilder::Add(TableRuntime& table, SegmentPart part) {
 void SegmentBuilder::Drop(TableRuntime& table) {
   if (table.dirty) std::erase(dirty_, &table);
   table.dirty = false;
-  table.batcher.reset();
+  table.DropBatcher();
 }
 
 void SegmentBuilder::OnCommit(UnixMicros commit_time, Instant now) {

@@ -50,8 +50,12 @@ void Supervisor::Pause() { Put({.kind = Request::Kind::kPause}); }
 void Supervisor::Resume(std::string table) {
   Put({.kind = Request::Kind::kResume, .table = std::move(table)});
 }
-void Supervisor::Resync(std::string table) {
-  Put({.kind = Request::Kind::kResync, .table = std::move(table)});
+void Supervisor::Resync(ResyncWish wish) {
+  Put({.kind = Request::Kind::kResync, .wish = std::move(wish)});
+}
+std::vector<int64_t> Supervisor::TakeFulfilled() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return std::exchange(fulfilled_, {});
 }
 void Supervisor::SetTarget(Lsn target) { Put({.kind = Request::Kind::kTarget, .target = target}); }
 void Supervisor::WithPipeline(std::function<void(Pipeline&)> work) {
@@ -135,8 +139,21 @@ void Supervisor::ForgetResyncOnceDone(const Pipeline& pipeline) {
   }
 }
 
+// Counts go on where the life before left them.
+void Supervisor::TakeUpNulled() {
+  for (const TableStatus& table : status_.Load()->tables) {
+    if (table.id.oid != 0) spec_.reader.nulled[table.id] = table.nulled;
+  }
+}
+
 Status Supervisor::Live() {
   target_sent_ = false;
+  wishes_sent_ = 0;
+  wishes_done_ = 0;
+  TakeUpNulled();
+  const bool whole = std::any_of(wishes_.begin(), wishes_.end(),
+                                 [](const ResyncWish& wish) { return wish.table.empty(); });
+  if (whole && history_ == History::kKeep) history_ = History::kReplaceIfLost;
   const Lsn before = last_durable_;
   Result<std::unique_ptr<Pipeline>> started = Pipeline::Start(spec_, history_, budget_, clock_);
   if (!started.ok()) return started.status();
@@ -147,6 +164,7 @@ Status Supervisor::Live() {
     TakeRequests(&pipeline);
     Forward(pipeline);
     NoteProgress(pipeline);
+    NoteFulfilled(pipeline);
     ForgetResyncOnceDone(pipeline);
     Publish(&pipeline, PipelinePhase::kRunning, "");
     const bool reached = pipeline.board().reached;
@@ -156,6 +174,7 @@ Status Supervisor::Live() {
   const Instant deadline = stop_ ? stop_deadline_.load() : clock_.Now() + spec_.shutdown;
   const Status outcome = pipeline.Stop(deadline);
   NoteProgress(pipeline);
+  NoteFulfilled(pipeline);
   // The next life does without; a later one tries again, once this one got on.
   if (PartsOf(outcome).code == kOpenTransactionFailed) {
     spec_.streaming = false;
@@ -207,17 +226,7 @@ void Supervisor::TakeRequests(Pipeline* pipeline) {
         failing_since_.reset();
         if (pipeline != nullptr) retries_.push_back(std::move(request.table));
         break;
-      case Request::Kind::kResync:
-        paused_ = false;
-        stopped_by_.Store(nullptr);
-        failing_since_.reset();
-        copied_.clear();
-        if (request.table.empty()) {
-          history_ = pipeline == nullptr ? History::kReplaceIfLost : History::kKeep;
-          resync_asked_ = clock_.Now();
-        }
-        resyncs_.push_back(std::move(request.table));
-        break;
+      case Request::Kind::kResync: TakeWish(std::move(request.wish)); break;
       case Request::Kind::kTarget:
         target_ = request.target;
         target_sent_ = false;
@@ -228,10 +237,31 @@ void Supervisor::TakeRequests(Pipeline* pipeline) {
   }
 }
 
+void Supervisor::TakeWish(ResyncWish wish) {
+  if (wish.start) {
+    paused_ = false;
+    stopped_by_.Store(nullptr);
+    failing_since_.reset();
+  }
+  copied_.clear();
+  if (wish.table.empty()) resync_asked_ = clock_.Now();
+  wishes_.push_back(std::move(wish));
+}
+
+void Supervisor::NoteFulfilled(Pipeline& pipeline) {
+  const uint64_t stored = pipeline.board().resyncs_stored;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (; wishes_done_ < stored; ++wishes_done_) {
+    if (wishes_.front().id != 0) fulfilled_.push_back(wishes_.front().id);
+    wishes_.pop_front();
+    --wishes_sent_;
+  }
+}
+
 void Supervisor::Forward(Pipeline& pipeline) {
-  const std::shared_ptr<const PipelineStatus> seen = pipeline.status();
-  for (std::string& table : std::exchange(resyncs_, {}))
-    pipeline.Command(etl::Resync{.table = std::move(table)});
+  while (wishes_sent_ < wishes_.size() &&
+         pipeline.Command(etl::Resync{.table = wishes_[wishes_sent_].table}))
+    ++wishes_sent_;
   for (std::string& table : std::exchange(retries_, {}))
     pipeline.Command(RetryStopped{.table = std::move(table)});
   if (!target_sent_ && target_.valid()) {

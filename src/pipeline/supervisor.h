@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/status.h"
 #include "pipeline/pipeline.h"
@@ -33,6 +34,14 @@ struct RestartOptions {
   std::optional<Duration> give_up;
 };
 
+/// What `pipeline resync` asks for.
+struct ResyncWish {
+  std::string table;  ///< schema.table, or empty: all tables, with a new history where the old one
+                      ///< cannot be continued
+  int64_t id = 0;     ///< what TakeFulfilled calls it; 0: nobody asks
+  bool start = true;  ///< a pipeline that is paused or stopped is started for it
+};
+
 /// Keeps one pipeline running: starts it anew after failures that may pass, from what the
 /// destination says, and stops it for those that will not. Owned by control; runs the lives of the
 /// pipeline on a thread of its own.
@@ -51,8 +60,11 @@ class Supervisor {
   /// Also tries a stopped pipeline again, or the tables of a running one that were set aside: the
   /// named one (schema.table), or all.
   void Resume(std::string table = {});
-  /// schema.table, or empty: all tables, with a new history where the old one cannot be continued.
-  void Resync(std::string table);
+  /// Stands, from one life of the pipeline to the next, until it is fulfilled.
+  void Resync(ResyncWish wish);
+  /// The wishes that were fulfilled since the last call: the destination keeps that their copies
+  /// have begun, so that they survive the process.
+  std::vector<int64_t> TakeFulfilled();
   /// The stored position that must be reached; see `reached`.
   void SetTarget(Lsn target);
   /// Something that needs the running pipeline (verify); called on the supervisor's thread, at once
@@ -72,6 +84,7 @@ class Supervisor {
   struct Request {
     enum class Kind : uint8_t { kPause, kResume, kResync, kTarget, kWork } kind;
     std::string table;
+    ResyncWish wish;
     Lsn target;
     std::function<void(Pipeline&)> work;
   };
@@ -80,23 +93,28 @@ class Supervisor {
   /// One life; returns why it ended (OK: asked to).
   Status Live();
   void TakeRequests(Pipeline* pipeline);
+  void TakeWish(ResyncWish wish);
   void Forward(Pipeline& pipeline);
+  void NoteFulfilled(Pipeline& pipeline);
   /// Whether the end of a life is what a resync that was asked for repairs.
   bool RepairedByResync(const Status& outcome);
   void ForgetResyncOnceDone(const Pipeline& pipeline);
+  void TakeUpNulled();
   void Publish(const Pipeline* pipeline, PipelinePhase phase, const std::string& error);
   void WaitFor(Duration time, Pipeline* pipeline);
   /// Looks at what the pipeline has come to.
   void NoteProgress(Pipeline& pipeline);
   bool CopiedFurther(const PipelineStatus& status);
 
-  PipelineSpec spec_;  ///< not changed after construction
+  /// Not changed after construction, but for what the supervisor's thread alone looks at.
+  PipelineSpec spec_;
   const RestartOptions retry_;
   ByteBudget* const budget_;
   const Clock& clock_;
 
-  std::mutex mutex_;  // guards requests_; never held while anything else is done
+  std::mutex mutex_;  // guards the next two; never held while anything else is done
   std::deque<Request> requests_;
+  std::vector<int64_t> fulfilled_;
   EventFd wake_;
   EventFd changed_;
   std::atomic<bool> stop_{false};
@@ -113,7 +131,9 @@ class Supervisor {
   /// When a resync of everything was asked for; none once it is done.
   std::optional<Instant> resync_asked_;
   Lsn target_;
-  std::deque<std::string> resyncs_;
+  std::deque<ResyncWish> wishes_;  ///< not fulfilled yet
+  size_t wishes_sent_ = 0;         ///< this life: the first so many
+  uint64_t wishes_done_ = 0;       ///< this life
   std::deque<std::string> retries_;
   std::deque<std::function<void(Pipeline&)>> work_;
   bool target_sent_ = false;

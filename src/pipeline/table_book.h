@@ -47,9 +47,14 @@ struct TableRuntime {
   int looks_needed = 0;    ///< answers still to come until that one
   bool looked = false;     ///< it came, and showed the table as the copy knows it
   bool plan_open = false;  ///< its CopyPlan stands in the open segment, not yet handed over
-  std::string note;        ///< what it waits for, or why it stopped
+  // On a server that may overlook changes of a table that was just published: the stream is opened
+  // anew after the barrier, and the copy begins again there (rule C2).
+  bool wants_new_stream = false;
+  Lsn new_stream_at;  ///< the look after the barrier: what may confuse the stream is below
+  std::string note;   ///< what it waits for, or why it stopped
   std::string stop_code;
   int64_t rows = 0;
+  int64_t nulled = 0;  ///< values that became NULL since its copy began, but for the batcher's
 
   // A type's values changed their form (rule 7.10). Rows of transactions that were open then may
   // still come in the former one, so the copy that began only waits for them at its barrier, and
@@ -61,6 +66,12 @@ struct TableRuntime {
 
   Fingerprint fingerprint;
   bool fingerprint_known = false;
+
+  void DropBatcher() {
+    if (batcher != nullptr) nulled += batcher->nulled();
+    batcher.reset();
+  }
+  int64_t AllNulled() const { return nulled + (batcher == nullptr ? 0 : batcher->nulled()); }
 };
 
 /// The tables of a pipeline, by oid. Owned by the reader.

@@ -217,8 +217,7 @@ std::string LibpqChunkReader::FactsSql() const {
   }
   // Columns keep their number when they are renamed; a partition's are found by the root's names.
   return fmt::format(
-      "SELECT {0}, {1}, (SELECT c.relfilenode FROM pg_class c JOIN pg_namespace n ON n.oid = "
-      "c.relnamespace "
+      "SELECT {0}, {1}, (SELECT {9} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
       "WHERE c.oid = {2} AND n.nspname = {3} AND c.relname = {4}), w.attnum, a.attname, "
       "a.atttypid = w.typ AND a.atttypmod = w.typmod, format_type(w.typ, w.typmod) "
       "FROM unnest(ARRAY[{5}]::int2[], ARRAY[{6}]::oid[], ARRAY[{7}]::int4[]) WITH ORDINALITY "
@@ -228,7 +227,8 @@ std::string LibpqChunkReader::FactsSql() const {
       "AND a.attname = r.attname ORDER BY w.n",
       kInsertPositionSql, kSegmentSizeSql, Target().oid, QuoteLiteral(target_schema_),
       QuoteLiteral(target_name_), fmt::join(attnums, ","), fmt::join(types, ","),
-      fmt::join(typmods, ","), spec_.schema->id.oid);
+      fmt::join(typmods, ","), spec_.schema->id.oid,
+      partitioned_ && !WholeTable() ? LeavesFileNodeSql(Target()) : "c.relfilenode::bigint");
 }
 
 Result<ReadEvent> LibpqChunkReader::OnFacts(const PgResult& facts) {

@@ -47,7 +47,7 @@ std::string LockHoldersSql(const LockHoldersQuery& query) {
 std::string ChunkPlanSql(const ChunkPlanQuery& query) {
   // Rows per block: what statistics say, else from the columns' widths.
   return fmt::format(
-      "WITH RECURSIVE tree(relid) AS (SELECT {}::oid UNION ALL SELECT h.inhrelid FROM tree t "
+      "WITH RECURSIVE tree(relid) AS (SELECT {0}::oid UNION ALL SELECT h.inhrelid FROM tree t "
       "JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'p' JOIN pg_inherits h ON h.inhparent = "
       "t.relid) "
       "SELECT c.oid, n.nspname, c.relname, c.relfilenode, "
@@ -56,11 +56,14 @@ std::string ChunkPlanSql(const ChunkPlanQuery& query) {
       "(SELECT 28 + "
       "coalesce(sum(CASE WHEN a.attlen > 0 THEN a.attlen ELSE 32 END), 0) FROM pg_attribute a "
       "WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END, coalesce(m.amname = "
-      "'heap', false), coalesce(pg_table_size(c.oid), 0) "
-      "FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'r' "
+      "'heap', false), coalesce(pg_table_size(c.oid), 0), has_table_privilege(c.oid, 'SELECT') AND "
+      "has_schema_privilege(n.oid, 'USAGE'), root.schema, root.name, root.node "
+      "FROM (SELECT rn.nspname AS schema, rc.relname AS name, {1} AS node FROM pg_class rc JOIN "
+      "pg_namespace rn ON rn.oid = rc.relnamespace WHERE rc.oid = {0}) root, tree t JOIN pg_class "
+      "c ON c.oid = t.relid AND c.relkind = 'r' "
       "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam ORDER BY "
       "c.oid",
-      query.table.oid);
+      query.table.oid, LeavesFileNodeSql(query.table));
 }
 
 CatalogAnswer ReadLockHolders(const PgResult& rows) {
@@ -73,7 +76,14 @@ CatalogAnswer ReadLockHolders(const PgResult& rows) {
 
 CatalogAnswer ReadChunkPlan(const ChunkPlanQuery& query, const PgResult& rows) {
   std::vector<LeafSize> leaves;
+  LeafSize root{.id = query.table};
+  bool readable = true;
   for (int i = 0; i < rows.rows(); ++i) {
+    // A table is its own leaf.
+    readable = readable && (rows.Bool(i, 8) || rows.Oid(i, 0) == query.table.oid);
+    root.schema = rows.String(i, 9);
+    root.name = rows.String(i, 10);
+    root.file_node = rows.Oid(i, 11);
     leaves.push_back({.id = {rows.Oid(i, 0)},
                       .schema = rows.String(i, 1),
                       .name = rows.String(i, 2),
@@ -83,8 +93,10 @@ CatalogAnswer ReadChunkPlan(const ChunkPlanQuery& query, const PgResult& rows) {
                       .bytes = rows.Int(i, 7),
                       .ranges = rows.Bool(i, 6)});
   }
-  return ChunkPlanAnswer{.table = query.table,
-                         .chunks = PlanChunks(leaves, query.chunk_rows, query.chunk_bytes)};
+  return ChunkPlanAnswer{
+      .table = query.table,
+      .chunks = readable ? PlanChunks(leaves, query.chunk_rows, query.chunk_bytes)
+                         : PlanRootChunks(root, leaves, query.chunk_rows, query.chunk_bytes)};
 }
 
 CatalogAnswer ReadRunning(const PgResult& rows) {
@@ -131,6 +143,47 @@ std::vector<Chunk> PlanChunks(const std::vector<LeafSize>& leaves, int64_t chunk
       first = last ? leaf.blocks : end;
     } while (first < leaf.blocks && leaf.ranges);
   }
+  return chunks;
+}
+
+std::vector<Chunk> PlanRootChunks(const LeafSize& root, const std::vector<LeafSize>& leaves,
+                                  int64_t chunk_rows, int64_t chunk_bytes) {
+  int64_t blocks = 0;
+  bool ranges = true;
+  for (const LeafSize& leaf : leaves) {
+    blocks = std::max(blocks, leaf.blocks);
+    ranges = ranges && leaf.ranges;
+  }
+  std::vector<Chunk> chunks;
+  int64_t first = 0;
+  do {
+    // What one block of each leaf that reaches so far holds: no less than those behind it.
+    double rows = 0;
+    double bytes = 0;
+    for (const LeafSize& leaf : leaves) {
+      if (leaf.blocks <= first) continue;
+      rows += std::max(leaf.rows_per_block, 0.01);
+      bytes += static_cast<double>(leaf.bytes) / static_cast<double>(leaf.blocks);
+    }
+    const double most =
+        std::min(static_cast<double>(std::max<int64_t>(chunk_rows, 1)) / std::max(rows, 0.01),
+                 static_cast<double>(chunk_bytes) / std::max(bytes, 1.0));
+    const int64_t step =
+        static_cast<int64_t>(std::clamp(most, 1.0, static_cast<double>(kMaxChunkBlocks)));
+    const bool last = !ranges || first + step + step / 4 >= blocks;
+    const int64_t end = last ? std::max(blocks, first) : first + step;
+    Chunk chunk{.number = static_cast<uint32_t>(chunks.size()),
+                .leaf = root.id,
+                .leaf_schema = root.schema,
+                .leaf_name = root.name,
+                .file_node = root.file_node,
+                .first_block = static_cast<uint32_t>(first),
+                .end_block = std::nullopt,
+                .rows_estimate = static_cast<int64_t>(static_cast<double>(end - first) * rows)};
+    if (!last) chunk.end_block = static_cast<uint32_t>(end);
+    chunks.push_back(std::move(chunk));
+    first = last ? blocks : end;
+  } while (first < blocks && ranges);
   return chunks;
 }
 

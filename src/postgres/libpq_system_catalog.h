@@ -51,6 +51,10 @@ struct LeafSize {
   int64_t bytes = 0;   ///< with values kept apart (TOAST)
   bool ranges = true;  ///< TID ranges may be used
 };
+/// Of a partitioned table whose leaves the role may not read: ranges over the root, each of which
+/// reads the same blocks of every leaf. `root` says what the chunks are to name.
+std::vector<Chunk> PlanRootChunks(const LeafSize& root, const std::vector<LeafSize>& leaves,
+                                  int64_t chunk_rows, int64_t chunk_bytes);
 std::vector<Chunk> PlanChunks(const std::vector<LeafSize>& leaves, int64_t chunk_rows,
                               int64_t chunk_bytes = ChunkPlanQuery{}.chunk_bytes);
 

@@ -104,7 +104,7 @@ Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions
   if (options.temporary) {
     // It goes with the session that made it, so the stream is started in the same one.
     const Status created = CreateTemporarySlot(connection, options.slot, deadline, nullptr);
-    if (!created.ok()) return WithContext(created, "create a temporary slot");
+    if (!created.ok()) return WithContext(LaterMayWork(created), "create a temporary slot");
   }
   const int newest = NewestProtocol(connection.server_version());
   stream->protocol_ = options.protocol == 0 ? newest : std::min(options.protocol, newest);

@@ -222,6 +222,13 @@ TEST(Connection, NeverRepeatsAConnectionStringItCannotParse) {
   EXPECT_EQ(ErrorLine(connection.status()).find("hunter2"), std::string::npos);
 }
 
+TEST(ServerVersion, TellsWhetherPublishedChangesMayBeLost) {
+  for (const int mended : {140018, 150013, 160009, 170005, 180000, 190001})
+    EXPECT_FALSE(LosesPublishedChanges(mended)) << mended;
+  for (const int old : {130020, 140017, 150000, 150012, 160008, 170004})
+    EXPECT_TRUE(LosesPublishedChanges(old)) << old;
+}
+
 TEST(ChunkPlan, RangesMeetAndTheLastIsOpen) {
   const auto chunks = PlanChunks({{.id = {7}, .blocks = 1000, .rows_per_block = 10}}, 1000);
   ASSERT_EQ(chunks.size(), 10u);
@@ -258,6 +265,33 @@ TEST(ChunkPlan, ValuesThatAreKeptApartCount) {
       {.id = {7}, .blocks = 1000, .rows_per_block = 13, .bytes = int64_t{1300} << 20}};
   EXPECT_EQ(PlanChunks(leaves, 100000, 64 << 20).size(), 21u);
   EXPECT_EQ(PlanChunks(leaves, 100000, 1).size(), 1000u) << "never less than a block";
+}
+
+TEST(ChunkPlan, RangesOverARootHoldTheRowsOfEveryLeafThatReachesThere) {
+  const LeafSize root{.id = {1}, .schema = "s", .name = "root", .file_node = 77};
+  const auto chunks = PlanRootChunks(root,
+                                     {{.id = {7}, .blocks = 100, .rows_per_block = 10},
+                                      {.id = {8}, .blocks = 40, .rows_per_block = 10},
+                                      {.id = {9}, .blocks = 0, .rows_per_block = 10}},
+                                     100, 64 << 20);
+  ASSERT_GT(chunks.size(), 2u);
+  int64_t rows = 0;
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    EXPECT_EQ(chunks[i].leaf.oid, 1u);
+    EXPECT_EQ(chunks[i].leaf_name, "root");
+    EXPECT_EQ(chunks[i].file_node, 77u);
+    EXPECT_EQ(chunks[i].first_block, i == 0 ? 0 : chunks[i - 1].end_block.value_or(0));
+    EXPECT_EQ(chunks[i].end_block.has_value(), i + 1 < chunks.size());
+    EXPECT_LE(chunks[i].rows_estimate, 130);
+    rows += chunks[i].rows_estimate;
+  }
+  EXPECT_EQ(chunks.front().end_block, 5u) << "two leaves reach there";
+  EXPECT_GE(rows, 1400);
+  const auto whole = PlanRootChunks(
+      root, {{.id = {7}, .blocks = 100}, {.id = {8}, .blocks = 9, .ranges = false}}, 100, 64 << 20);
+  ASSERT_EQ(whole.size(), 1u);
+  EXPECT_FALSE(whole[0].end_block.has_value());
+  EXPECT_EQ(PlanRootChunks(root, {}, 100, 64 << 20).size(), 1u);
 }
 
 TEST(TimelineHistory, TellsWhereATimelineEnded) {

@@ -107,9 +107,11 @@ Status MapServerError(const ServerError& error, std::string_view what) {
     return Error(ErrorKind::kTransient, "ETL-S106", what, words,
                  "raise max_wal_senders or max_connections");
   }
+  // It stops the pipeline: nothing of ours gives a slot back. Nothing is wrong with our
+  // configuration, either: the verdict is that the pipeline is behind.
   if (state == "53400") {
     return Error(
-        ErrorKind::kConfig, "ETL-S107", what, words,
+        ErrorKind::kNegative, "ETL-S107", what, words,
         "raise max_replication_slots and restart PostgreSQL, or drop a slot that nobody uses");
   }
   if (state == "22021") return Error(ErrorKind::kData, "ETL-S117", what, words);

@@ -1,6 +1,7 @@
 #include "postgres/slot_creation.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -80,6 +81,12 @@ Status CreateTemporarySlot(PgConnection& connection, const std::string& name, In
                                 .remedy = "it is tried again; pause CREATE, ALTER, TRUNCATE and "
                                           "the like for a moment, or end long transactions"});
   }
+}
+
+Status LaterMayWork(const Status& failed) {
+  ErrorParts parts = PartsOf(failed);
+  if (parts.code != "ETL-S107") return failed;
+  return MakeError(ErrorKind::kBusy, std::move(parts));
 }
 
 }  // namespace etl

@@ -18,4 +18,8 @@ namespace etl {
 Status CreateTemporarySlot(PgConnection& connection, const std::string& name, Instant deadline,
                            const std::function<void()>& waiting);
 
+/// What failed to make a slot that is wanted for a moment only: that none was free may pass
+/// (kBusy).
+Status LaterMayWork(const Status& failed);
+
 }  // namespace etl

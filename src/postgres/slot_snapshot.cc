@@ -6,7 +6,12 @@
 #include <libpq-fe.h>
 
 #include <atomic>
+#include <optional>
 #include <utility>
+
+#include "postgres/slot_creation.h"
+#include "postgres/table_query.h"
+#include "postgres/wal_position.h"
 
 namespace etl {
 namespace {
@@ -15,6 +20,35 @@ namespace {
 std::string TemporarySlotName() {
   static std::atomic<uint32_t> count{0};
   return fmt::format("etl_snapshot_{}_{}", getpid(), count.fetch_add(1));
+}
+
+// Whom the session `pid` waits for, and where the server stood before it was asked. What the slot
+// starts with is written once they have ended, so the slot's position lies behind that: but for the
+// moment in which a transaction that has ended still holds its locks, which the caller has to bear.
+Result<std::optional<SlotWait>> WaitOf(PgConnection& observer, int pid, Instant deadline) {
+  ETL_ASSIGN_OR_RETURN(
+      const PgResult position,
+      observer.Query(fmt::format("SELECT {}, {}", kInsertPositionSql, kSegmentSizeSql), deadline));
+  ETL_ASSIGN_OR_RETURN(
+      const PgResult row,
+      observer.Query(
+          fmt::format("SELECT w.transactionid, CASE WHEN h.pid IS NULL THEN coalesce('prepared "
+                      "transaction ' || quote_literal(x.gid), 'a prepared transaction') ELSE 'pid "
+                      "' || h.pid || ' (' || coalesce(nullif(a.application_name, ''), "
+                      "a.backend_type, '?') || coalesce(', open for ' || date_trunc('second', "
+                      "clock_timestamp() - a.xact_start), '') || ')' END FROM pg_locks w JOIN "
+                      "pg_locks h ON h.locktype = 'transactionid' AND h.granted AND "
+                      "h.transactionid = w.transactionid LEFT JOIN pg_stat_activity a ON a.pid = "
+                      "h.pid LEFT JOIN pg_prepared_xacts x ON x.transaction = w.transactionid "
+                      "WHERE w.pid = {} AND w.locktype = 'transactionid' AND NOT w.granted LIMIT 1",
+                      pid),
+          deadline));
+  if (row.rows() == 0) return std::optional<SlotWait>();
+  return std::optional<SlotWait>(
+      {.transaction = row.String(0, 0),
+       .holder = row.String(0, 1),
+       .below =
+           NormaliseInsertLsn(position.LsnAt(0, 0), static_cast<uint64_t>(position.Int(0, 1)))});
 }
 
 Status CopyFailed(PGconn* connection, const TableSchema& schema) {
@@ -29,21 +63,34 @@ Status CopyFailed(PGconn* connection, const TableSchema& schema) {
 
 }  // namespace
 
-Result<std::unique_ptr<SlotSnapshot>> SlotSnapshot::Open(const SourceOptions& source,
-                                                         Instant deadline) {
+Result<std::unique_ptr<SlotSnapshot>> SlotSnapshot::Open(
+    const SourceOptions& source, Instant deadline,
+    const std::function<void(const SlotWait&)>& waiting) {
   ETL_ASSIGN_OR_RETURN(std::unique_ptr<PgConnection> connection,
                        PgConnection::Connect(source, PgConnection::Mode::kReplication, deadline));
   ETL_RETURN_IF_ERROR(
       connection->Query("BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ", deadline).status());
+  std::unique_ptr<PgConnection> observer;
+  const auto look = [&] {
+    constexpr auto kLookTime = std::chrono::seconds(1);
+    if (observer == nullptr) {
+      auto made = PgConnection::Connect(source, PgConnection::Mode::kNormal,
+                                        SystemClock().Now() + kLookTime);
+      if (!made.ok()) return;
+      observer = std::move(*made);
+    }
+    const auto wait =
+        WaitOf(*observer, PQbackendPID(connection->handle()), SystemClock().Now() + kLookTime);
+    if (wait.ok() && *wait) waiting(**wait);
+  };
   const char* snapshot =
       connection->server_version() >= 150000 ? "(SNAPSHOT 'use')" : "USE_SNAPSHOT";
-  ETL_ASSIGN_OR_RETURN(
-      const PgResult slot,
+  const Result<PgResult> slot =
       connection->Query(fmt::format("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput {}",
                                     QuoteIdentifier(TemporarySlotName()), snapshot),
-                        deadline));
-  ETL_RETURN_IF_ERROR(StatementStatus(slot, "create a temporary slot"));
-  const Lsn position = slot.LsnAt(0, 1);
+                        deadline, waiting ? std::function<void()>(look) : nullptr);
+  if (!slot.ok()) return WithContext(LaterMayWork(slot.status()), "create a temporary slot");
+  const Lsn position = slot->LsnAt(0, 1);
   return std::unique_ptr<SlotSnapshot>(new SlotSnapshot(std::move(connection), position));
 }
 

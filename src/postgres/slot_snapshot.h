@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "model/position.h"
@@ -10,13 +11,23 @@
 
 namespace etl {
 
+/// Whom the server waits for while it makes a slot: a transaction that was open when it began.
+struct SlotWait {
+  std::string transaction;  ///< its number
+  std::string holder;       ///< "pid 812 (psql, open for 00:03:10)"
+  Lsn below;                ///< the slot's position will not be less, in all likelihood
+};
+
 /// The snapshot of a temporary slot: it shows exactly the transactions with a commit LSN below
 /// `position()`, which no other snapshot can be said of. Holds a replication slot, a WAL sender and
 /// an xmin for as long as it lives. Owned by one thread; waits with deadlines.
 class SlotSnapshot {
  public:
-  /// Waits for the transactions that write at that moment to end, no longer than `deadline`.
-  static Result<std::unique_ptr<SlotSnapshot>> Open(const SourceOptions& source, Instant deadline);
+  /// Waits for the transactions that write at that moment to end, no longer than `deadline`, and
+  /// tells `waiting` of them, about every 100 ms.
+  static Result<std::unique_ptr<SlotSnapshot>> Open(
+      const SourceOptions& source, Instant deadline,
+      const std::function<void(const SlotWait&)>& waiting = {});
 
   /// The consistent point.
   Lsn position() const { return position_; }

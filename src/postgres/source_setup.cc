@@ -89,6 +89,14 @@ Instant In(std::chrono::milliseconds time) { return SystemClock().Now() + time; 
 
 }  // namespace
 
+bool LosesPublishedChanges(int version) {
+  constexpr int kMended[] = {130021, 140018, 150013, 160009, 170005};
+  for (const int mended : kMended) {
+    if (version / 10000 == mended / 10000) return version < mended;
+  }
+  return version < 130000;
+}
+
 Result<std::unique_ptr<SourceSetup>> SourceSetup::Connect(const SourceOptions& options,
                                                           Instant deadline) {
   std::unique_ptr<SourceSetup> setup(new SourceSetup(options));

@@ -23,6 +23,11 @@ struct SystemFacts {
   std::string encoding;
 };
 
+/// Whether a server of this version may overlook changes of a table for the rest of a session: a
+/// transaction that was open when the table was published, and had changed it before, makes it
+/// forget. Mended in 13.21, 14.18, 15.13, 16.9 and 17.5.
+bool LosesPublishedChanges(int version);
+
 struct TableName {
   std::string schema;
   std::string name;

@@ -253,7 +253,7 @@ std::string FactsSql(const std::string& published, const std::string& publicatio
          "= t.relid) "
          "SELECT t.root, c.oid, n.nspname, c.relname, c.relfilenode, pg_get_expr(c.relpartbound, "
          "c.oid), c.relpages, "
-         "c.reltuples, coalesce(m.amname = 'heap', false), has_table_privilege(c.oid, 'SELECT') "
+         "c.reltuples, coalesce(m.amname = 'heap', false) "
          "FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind = 'r' "
          "JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam ORDER "
          "BY t.root, c.oid;";
@@ -290,6 +290,15 @@ Result<TablesAnswer> AskAndWait(PgConnection& connection, const std::string& sql
 }
 
 }  // namespace
+
+std::string LeavesFileNodeSql(TableId root) {
+  return fmt::format(
+      "(WITH RECURSIVE tree(relid) AS (SELECT {}::oid UNION ALL SELECT h.inhrelid FROM tree t JOIN "
+      "pg_inherits h ON h.inhparent = t.relid) SELECT hashtext(string_agg(c.oid || ':' || "
+      "c.relfilenode, ',' ORDER BY c.oid))::bigint & 4294967295 FROM tree t JOIN pg_class c ON "
+      "c.oid = t.relid AND c.relkind = 'r')",
+      root.oid);
+}
 
 std::string TablesSql(const std::string& publication, int server_version) {
   return FactsSql(PublishedSql(publication, server_version), publication, server_version);
@@ -361,7 +370,6 @@ Result<TablesAnswer> ReadTables(const std::vector<PgResult>& results) {
     TableFacts* table = find(results[kLeaves].Oid(i, 0));
     if (table == nullptr) continue;
     table->leaves.push_back(ReadLeaf(results[kLeaves], i));
-    table->can_select = table->can_select && results[kLeaves].Bool(i, 9);
   }
   TablesAnswer answer;
   answer.wal_insert =

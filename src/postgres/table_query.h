@@ -31,6 +31,10 @@ inline constexpr std::string_view kFlushPositionSql =
 inline constexpr std::string_view kSegmentSizeSql =
     "pg_size_bytes(current_setting('wal_segment_size'))";
 
+/// SQL expression: what the file node is to a table, for all leaves of a partitioned one: another
+/// number where one came, went or has another file node.
+std::string LeavesFileNodeSql(TableId root);
+
 /// Asks and waits; for setup and checks.
 Result<TablesAnswer> LoadTables(PgConnection& connection, const std::string& publication,
                                 Instant deadline);

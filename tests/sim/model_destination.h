@@ -24,6 +24,7 @@ enum class Mutant : uint8_t {
   kIgnoreSettledBreaks,       ///< S3: takes settled values of keys that were broken meanwhile
   kKeepShadowAfterTruncate,   ///< C7
   kHideSubtransactionAborts,  ///< 1.1: rows of rolled-back subtransactions stay
+  kKeepForgetfulStream,       ///< C2: a stream that may have forgotten a table goes on
 };
 
 using Key = std::vector<Value>;

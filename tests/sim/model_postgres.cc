@@ -777,6 +777,11 @@ void ModelPostgres::PublicationAction() {
   ModelTableState state = *newest;
   state.publication_entry = state.publication_entry == 0 ? next_oid_++ : 0;
   state.relation_serial = next_serial_++;
+  if (state.publication_entry != 0) {
+    for (const auto& [xid, open] : active_) {
+      if (open->write_locks.contains(oid)) open->forgets[oid] = state.relation_serial;
+    }
+  }
   Txn* txn = Begin();
   txn->write_locks.insert(oid);
   txn->silently_changed.insert(oid);

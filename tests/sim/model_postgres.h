@@ -114,6 +114,9 @@ struct Txn {
     std::vector<Row> rows;
   };
   std::map<uint32_t, Outcome> outcomes;
+  /// Tables that were published while it was open and had changed them, with the serial they had:
+  /// decoding it makes a sender of an old server forget that they are published.
+  std::map<uint32_t, uint64_t> forgets;
   std::set<uint32_t> silently_changed;  ///< tables whose rows it changed without row messages
 };
 using TxnPtr = std::shared_ptr<Txn>;

@@ -179,10 +179,33 @@ std::string InBlock(std::string message, std::optional<uint32_t> subxid) {
 
 }  // namespace
 
+void ModelWalStream::ForgetWhat(const Txn& txn) {
+  if (!source_->loses_published_changes) return;
+  for (const auto& [oid, serial] : txn.forgets) forgotten_[oid] = serial;
+}
+
+bool ModelWalStream::Forgotten(uint32_t oid, const ModelTableState& state) {
+  const auto found = forgotten_.find(oid);
+  if (found == forgotten_.end()) return false;
+  if (found->second == state.relation_serial) return true;
+  forgotten_.erase(found);
+  return false;
+}
+
 // A change, with the Relation messages that it needs first.
 void ModelWalStream::Send(const WireChange& change, Lsn lsn,
                           std::map<uint32_t, uint64_t>& relations_sent,
                           std::optional<uint32_t> subxid) {
+  if (change.relation != nullptr && Forgotten(change.oid, *change.relation)) return;
+  if (change.kind == 'T' && !forgotten_.empty()) {
+    WireChange seen = change;
+    std::erase_if(seen.truncated,
+                  [&](const auto& table) { return Forgotten(table.first, *table.second); });
+    if (seen.truncated.size() < change.truncated.size()) {
+      if (!seen.truncated.empty()) Send(seen, lsn, relations_sent, subxid);
+      return;
+    }
+  }
   if (source_->disturb && source_->random->OneIn(12)) Keepalive(source_->random->OneIn(3));
   const auto relation = [&](uint32_t oid, const ModelTableState& state) {
     const auto sent = relations_sent.find(oid);
@@ -219,6 +242,7 @@ void ModelWalStream::Decode() {
 }
 
 void ModelWalStream::DecodeWhole(const Txn& txn) {
+  ForgetWhat(txn);
   if (txn.changes.empty()) return;
   Push(Bytes().U8('B').U64(txn.commit_lsn.value).U64(ServerTime(txn.time)).U32(txn.xid).Take(),
        txn.commit_lsn);
@@ -287,6 +311,7 @@ void ModelWalStream::StreamBlock(const TxnPtr& txn) {
   const bool first = !streamed_.contains(txn->xid);
   Streamed& streamed = streamed_[txn->xid];
   streamed.txn = txn;
+  ForgetWhat(*txn);
   Push(Bytes().U8('S').U32(txn->xid).U8(first ? 1 : 0).Take(), position_);
   for (; streamed.next < txn->log.size(); ++streamed.next) {
     const LoggedChange& logged = txn->log[streamed.next];

@@ -43,6 +43,7 @@ struct SimSource {
   /// Transactions are sent while they are open: a block about once in so many chances; 0: never.
   uint64_t stream_one_in = 0;
   bool hide_subtransaction_aborts = false;  ///< as if the engine did not act on them
+  bool loses_published_changes = false;     ///< as servers did before 15.13
   Random* stream_random = nullptr;
   std::function<void(Lsn received, Lsn flushed)> on_status;
   std::function<void(const std::string&)> trace;
@@ -80,6 +81,8 @@ class ModelWalStream : public WalStream {
   void StreamAbort(Streamed& streamed, uint32_t subxid);
   void Keepalive(bool reply);
   void Push(const std::string& payload, Lsn end);
+  void ForgetWhat(const Txn& txn);
+  bool Forgotten(uint32_t oid, const ModelTableState& state);
   void Send(const WireChange& change, Lsn lsn, std::map<uint32_t, uint64_t>& relations_sent,
             std::optional<uint32_t> subxid);
 
@@ -92,6 +95,8 @@ class ModelWalStream : public WalStream {
   std::string current_;
   std::map<uint32_t, uint64_t> relations_sent_;
   std::map<uint32_t, Streamed> streamed_;  ///< by xid
+  /// Tables whose publication it has forgotten, until they change again.
+  std::map<uint32_t, uint64_t> forgotten_;
   Instant stalled_until_ = kNever;
 };
 

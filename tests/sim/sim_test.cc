@@ -76,6 +76,26 @@ TEST(Mutants, EachBrokenRuleIsNoticed) {
   }
 }
 
+// C2, last sentence: a server that may forget, for the rest of a session, that a table is
+// published.
+TEST(OldServer, ChangesOfNewlyPublishedTablesAreNotLost) {
+  ConfigureLog(LogLevel::kError, LogFormat::kText);
+  const auto run = [](uint64_t seed, Mutant mutant) {
+    return RunSeed(seed, false, mutant, /*streaming=*/true, /*loses_published_changes=*/true)
+        .failure;
+  };
+  const uint64_t seeds = FromEnvironment("ETL_SIM_SEEDS", 500) / 2;
+  for (uint64_t seed = 1; seed <= seeds; ++seed)
+    EXPECT_EQ(run(seed, Mutant::kNone), "") << "seed " << seed;
+  // That the model does lose something: few seeds publish a table under an open writer.
+  bool noticed = false;
+  uint64_t seed = 0;
+  while (!noticed && seed < 5000) noticed = !run(++seed, Mutant::kKeepForgetfulStream).empty();
+  EXPECT_TRUE(noticed);
+  EXPECT_EQ(run(seed, Mutant::kNone), "") << "seed " << seed;
+  RecordProperty("noticed_by_seed", std::to_string(seed));
+}
+
 TEST(Determinism, TheSameSeedGivesTheSameRun) {
   ConfigureLog(LogLevel::kError, LogFormat::kText);
   for (uint64_t seed : {3u, 77u, 1234u})

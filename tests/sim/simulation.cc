@@ -135,6 +135,7 @@ Simulation::Simulation(const SimulationOptions& options)
   source_.stream_random = &stream_random_;
   if (options_.streaming && !stream_random_.OneIn(4))
     source_.stream_one_in = 1 + stream_random_.Below(6);
+  source_.loses_published_changes = options_.loses_published_changes;
   source_.hide_subtransaction_aborts = options_.mutant == Mutant::kHideSubtransactionAborts;
   source_.failure_one_in = random_.OneIn(2) ? 0 : 500 + random_.Below(3000);
   source_.slow_copies = random_.OneIn(2);
@@ -195,6 +196,8 @@ Status Simulation::Begin() {
   options.pipeline = "sim";
   options.max_rows = static_cast<int64_t>(1 + random_.Below(20));
   options.chunk_rows = 4;
+  options.loses_published_changes =
+      options_.loses_published_changes && options_.mutant != Mutant::kKeepForgetfulStream;
   options.selected = [](const std::string&, const std::string&) { return true; };
   // Often so little that transactions go to disk.
   options.open_transactions = {.memory_bytes = stream_random_.OneIn(2) ? 1 : 1 << 20,
@@ -439,11 +442,13 @@ SimulationResult Simulation::Run() {
   return result_;
 }
 
-SimulationResult RunSeed(uint64_t seed, bool trace, Mutant mutant, bool streaming) {
+SimulationResult RunSeed(uint64_t seed, bool trace, Mutant mutant, bool streaming,
+                         bool loses_published_changes) {
   SimulationOptions options;
   options.seed = seed;
   options.mutant = mutant;
   options.streaming = streaming;
+  options.loses_published_changes = loses_published_changes;
   if (trace) {
     options.trace = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
   }

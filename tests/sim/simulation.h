@@ -19,7 +19,8 @@ namespace etl {
 struct SimulationOptions {
   uint64_t seed = 1;
   Mutant mutant = Mutant::kNone;
-  bool streaming = true;  ///< most seeds send transactions while they are open
+  bool streaming = true;                 ///< most seeds send transactions while they are open
+  bool loses_published_changes = false;  ///< an old server (rule C2)
   std::function<void(const std::string&)> trace;
 };
 
@@ -85,6 +86,6 @@ class Simulation {
 
 /// Prints the lines of a run's trace to stderr.
 SimulationResult RunSeed(uint64_t seed, bool trace, Mutant mutant = Mutant::kNone,
-                         bool streaming = true);
+                         bool streaming = true, bool loses_published_changes = false);
 
 }  // namespace etl

@@ -121,6 +121,7 @@ void Running::LiftFileSize() const {
   if (prlimit(pid_, RLIMIT_FSIZE, &limit, nullptr) != 0) std::abort();
 }
 
+std::string Running::out_so_far() const { return Slurp(out_); }
 std::string Running::err_so_far() const { return Slurp(err_); }
 
 Workspace::Workspace() {

@@ -41,6 +41,7 @@ class Running {
   Ended Kill();
   /// Undoes Workspace::LimitFileSize for the program as it runs.
   void LiftFileSize() const;
+  std::string out_so_far() const;
   std::string err_so_far() const;
 
  private:

@@ -9,6 +9,7 @@
 #include "base/failpoint.h"
 #include "destination/duckdb/duckdb_destination.h"
 #include "destination/duckdb/duckdb_fold.h"
+#include "destination/duckdb/duckdb_settle.h"
 
 namespace etl {
 namespace {
@@ -170,7 +171,7 @@ Status DuckDbDestination::WriteChunk(const TableState& table, const ChunkRows& r
 
 Status DuckDbDestination::ApplySettled(const SettledRows& rows) {
   TableState* table = Find(rows.table);
-  if (table == nullptr || !StoresPending(*table) ||
+  if (table == nullptr || table->checkpoint.phase != TablePhase::kCopying ||
       table->checkpoint.generation != rows.generation || rows.rows == nullptr)
     return Status::OK();
   const TableSchema& schema = *table->checkpoint.schema;
@@ -208,6 +209,18 @@ Status DuckDbDestination::ApplySettled(const SettledRows& rows) {
   return Status::OK();
 }
 
+// The table of rows read again, if there is one.
+Result<std::optional<DuckDbTable>> DuckDbDestination::SettledOf(const TableState& table) {
+  const DuckDbTable settled = books_.Settled(*connection_, table);
+  ETL_ASSIGN_OR_RETURN(
+      const int64_t found,
+      connection_->Number(fmt::format(
+          "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND "
+          "schema_name = '_etl' AND table_name = {}",
+          QuoteLiteral(settled.name))));
+  return found > 0 ? std::optional<DuckDbTable>(settled) : std::nullopt;
+}
+
 Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progress) {
   TableState* table = Find(request.table);
   if (table == nullptr || table->checkpoint.generation != request.generation) return Status::OK();
@@ -225,8 +238,17 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
   Remember(request.table);
   FoldOutcome outcome;
   std::optional<std::string> refused;
+  ETL_ASSIGN_OR_RETURN(const std::optional<DuckDbTable> settled, SettledOf(*table));
   if (options_.mode == Mode::kMirror) {
     ETL_ASSIGN_OR_RETURN(refused, WhyRefused(*table->checkpoint.schema));
+  } else if (table->checkpoint.schema->identity == Identity::kKey) {
+    const AppendCopy copy{.target = books_.Target(*connection_, *table),
+                          .from = table->checkpoint.from,
+                          .first_ordinal = FirstOrdinal(*table),
+                          .settled = settled,
+                          .position = progress_.position};
+    ETL_ASSIGN_OR_RETURN(outcome, SettleAppend(*connection_, *table->checkpoint.schema, copy,
+                                               file_->options().memory_bytes));
   }
   if (options_.mode == Mode::kMirror && !refused.has_value()) {
     // The shadow takes its place before its rows change: DuckDB 1.5 logs a change under the name
@@ -241,15 +263,7 @@ Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progre
     ETL_RETURN_IF_ERROR(MoveShadow(*table));
     FoldTables tables{.shadow = books_.Target(*connection_, *table),
                       .pending = books_.Pending(*connection_, *table),
-                      .settled = {}};
-    const DuckDbTable settled = books_.Settled(*connection_, *table);
-    ETL_ASSIGN_OR_RETURN(
-        const int64_t has_settled,
-        connection_->Number(fmt::format(
-            "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND "
-            "schema_name = '_etl' AND table_name = {}",
-            QuoteLiteral(settled.name))));
-    if (has_settled > 0) tables.settled = settled;
+                      .settled = settled};
     DuckDbFold fold(*connection_, *table->checkpoint.schema, tables, request.ignore_below,
                     file_->options().memory_bytes);
     ETL_ASSIGN_OR_RETURN(outcome, fold.Run());

@@ -118,6 +118,7 @@ class DuckDbDestination : public Destination {
   Status StoreGroup(ChunkGroup& group, Progress* progress);
   Status StoreCompleteGroups(Progress* progress);
   Status ApplySettled(const SettledRows& rows);
+  Result<std::optional<DuckDbTable>> SettledOf(const TableState& table);
   Status ApplyFold(const FoldRequest& request, Progress* progress);
   Status FinishFold(TableState& table, FoldResult* result);
   Status MoveShadow(TableState& table);

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include <arrow/record_batch.h>
 #include <gtest/gtest.h>
 
 #include "destination/conformance.h"
@@ -258,6 +259,75 @@ TEST_F(DuckDbDestinationTest, AppendKeepsEveryChangeWithItsPosition) {
                 Changes(wider, {3008}, {{Op::kInsert, {"9", "\"y\"", "5"}}})});
   EXPECT_EQ(Lines("SELECT n::VARCHAR, _etl_op FROM public.t WHERE id = 9"),
             std::vector<std::string>{"5 i"});
+}
+
+// Rule C11. Key 1 moved between chunks and was copied by none; key 3 is the old key of 2, and the
+// row that was copied of it is another's.
+TEST_F(DuckDbDestinationTest, AppendSettlesValuesThatWereNeitherSentNorCopied) {
+  Open(Mode::kAppend);
+  auto schema = Schema(1, "t");
+  schema->columns.push_back({3, "n", ModelType(TypeKind::kInt8)});
+  Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}});
+  Send(ChunkRows{.table = {1},
+                 .generation = 1,
+                 .schema = schema,
+                 .rows = ModelBatch(*schema, {{"3", "\"other\"", "7"}, {"4", "\"copied\"", "4"}}),
+                 .done = ChunkRows::Done{.high = {2900}, .rows = 2}});
+  Send({3000}, {Changes(schema, {2008},
+                        {{Op::kUpdate, {"1", "null", "5"}},
+                         {Op::kDelete, {"3", "null", "null"}},
+                         {Op::kMove, {"2", "null", "6"}},
+                         {Op::kInsert, {"3", "\"other\"", "7"}},
+                         {Op::kUpdate, {"4", "null", "8"}}},
+                        {2, 0, 2, 0, 2})});
+  const FoldRequest fold{.table = {1}, .generation = 1};
+  const auto settle = [&](Lsn read_after, const std::vector<ModelRow>& rows) {
+    Send(SettledRows{.table = {1},
+                     .generation = 1,
+                     .read_after = read_after,
+                     .high = {3100},
+                     .rows = ModelBatch(*schema, rows)});
+  };
+  FoldResult missing = Send(fold).folds.at(0);
+  ASSERT_FALSE(missing.folded);
+  EXPECT_EQ(missing.missing_keys->num_rows(), 2);
+  EXPECT_EQ(missing.xids, std::vector<uint32_t>{77});
+  EXPECT_EQ(missing.at, Lsn{3000});
+  // Key 1 is deleted and comes back meanwhile: what was read of it does not count.
+  settle({3000}, {{"1", "\"old\"", "5"}, {"2", "\"moved\"", "6"}});
+  Send({4000},
+       {Changes(schema, {3008},
+                {{Op::kDelete, {"1", "null", "null"}}, {Op::kMove, {"1", "null", "9"}}}, {0, 2})});
+  missing = Send(fold).folds.at(0);
+  ASSERT_FALSE(missing.folded);
+  EXPECT_EQ(missing.missing_keys->num_rows(), 1);
+  settle({4000}, {{"1", "\"new\"", "9"}, {"2", "\"moved\"", "6"}});
+  ASSERT_TRUE(Send(fold).folds.at(0).folded);
+  EXPECT_EQ(Lines("SELECT id::VARCHAR, big, n::VARCHAR, _etl_lsn::VARCHAR, (_etl_seq >> "
+                  "55)::VARCHAR, _etl_commit_ts::VARCHAR, _etl_xid::VARCHAR, "
+                  "_etl_unchanged::VARCHAR FROM public.t WHERE _etl_op = 'u' AND _etl_lsn > 2008 "
+                  "ORDER BY id"),
+            (std::vector<std::string>{"1 new - 3999 1 - - [n]", "2 moved - 3999 1 - - [n]"}));
+  EXPECT_EQ(Lines("SELECT count(*)::VARCHAR FROM duckdb_tables() WHERE schema_name = '_etl' AND "
+                  "table_name LIKE 'settled%'"),
+            std::vector<std::string>{"0"});
+}
+
+// After a truncate nothing that was copied counts.
+TEST_F(DuckDbDestinationTest, AppendDoesNotTakeValuesCopiedBeforeATruncate) {
+  Open(Mode::kAppend);
+  const TableSchemaPtr schema = Schema(1, "t");
+  Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}});
+  Send(ChunkRows{.table = {1},
+                 .generation = 1,
+                 .schema = schema,
+                 .rows = ModelBatch(*schema, {{"1", "\"gone\""}}),
+                 .done = ChunkRows::Done{.high = {2900}, .rows = 1}});
+  Send({3000}, {TruncateChange{schema, {{2008}, 0}, 1'700'000'000'000'000, 78},
+                Changes(schema, {2016}, {{Op::kUpdate, {"1", "null"}}}, {2})});
+  const FoldResult missing = Send(FoldRequest{.table = {1}, .generation = 1}).folds.at(0);
+  ASSERT_FALSE(missing.folded);
+  EXPECT_EQ(missing.missing_keys->num_rows(), 1);
 }
 
 TEST(DuckDbFullDisk, TheErrorNamesTheFileOrTheFolderOfWhatDoesNotFitIntoMemory) {

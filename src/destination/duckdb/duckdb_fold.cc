@@ -77,26 +77,29 @@ std::string DuckDbFold::ShadowColumns() const {
   return text;
 }
 
-Status DuckDbFold::FindStart() {
+Result<bool> DuckDbFold::FindStart() {
   counts_ = fmt::format("op <> 't' AND lsn >= {}", ignore_below_.value);
   ETL_ASSIGN_OR_RETURN(
       auto rows, connection_.Rows(fmt::format(
                      "SELECT lsn::VARCHAR, ordinal::VARCHAR FROM {} WHERE op = 't' AND lsn >= {} "
                      "ORDER BY lsn DESC, ordinal DESC LIMIT 1",
                      tables_.pending.Sql(), ignore_below_.value)));
-  if (rows.empty()) return Status::OK();
+  if (rows.empty()) return false;
   // The table was empty there: copied rows and earlier changes are void (rule C7).
   counts_ +=
       fmt::format(" AND (lsn > {0} OR (lsn = {0} AND ordinal > {1}))", *rows[0][0], *rows[0][1]);
-  return connection_
-      .Execute("CREATE OR REPLACE TABLE " + tables_.shadow.Sql() + "(" +
-               ColumnDefinitions(schema_) + ")")
-      .status();
+  return true;
 }
 
 Result<FoldOutcome> DuckDbFold::Run() {
   FoldOutcome outcome;
-  ETL_RETURN_IF_ERROR(FindStart());
+  ETL_ASSIGN_OR_RETURN(const bool truncated, FindStart());
+  if (truncated) {
+    ETL_RETURN_IF_ERROR(connection_
+                            .Execute("CREATE OR REPLACE TABLE " + tables_.shadow.Sql() + "(" +
+                                     ColumnDefinitions(schema_) + ")")
+                            .status());
+  }
   switch (schema_.identity) {
     case Identity::kKey: ETL_RETURN_IF_ERROR(RunKeyed(&outcome)); break;
     case Identity::kFullRow: ETL_RETURN_IF_ERROR(RunFullRows(&outcome)); break;
@@ -119,7 +122,15 @@ Result<FoldOutcome> DuckDbFold::Run() {
   return outcome;
 }
 
-Status DuckDbFold::RunKeyed(FoldOutcome* outcome) {
+Result<FoldOutcome> DuckDbFold::FindMissing() {
+  FoldOutcome outcome;
+  ETL_RETURN_IF_ERROR(FindStart().status());
+  ETL_ASSIGN_OR_RETURN(const int64_t partial, FindLast());
+  if (partial > 0) ETL_RETURN_IF_ERROR(ResolveUnsent(&outcome));
+  return outcome;
+}
+
+Result<int64_t> DuckDbFold::FindLast() {
   // The last change of each key. Only positions go through the window; arg_max of rows would not
   // fit in memory.
   ETL_RETURN_IF_ERROR(
@@ -131,9 +142,11 @@ Status DuckDbFold::RunKeyed(FoldOutcome* outcome) {
               "WHERE {}) WHERE rn = 1",
               KeyColumns("p"), tables_.pending.Sql(), counts_))
           .status());
-  ETL_ASSIGN_OR_RETURN(
-      const int64_t partial,
-      connection_.Number("SELECT count(*) FROM temp.main._etl_last WHERE partial"));
+  return connection_.Number("SELECT count(*) FROM temp.main._etl_last WHERE partial");
+}
+
+Status DuckDbFold::RunKeyed(FoldOutcome* outcome) {
+  ETL_ASSIGN_OR_RETURN(const int64_t partial, FindLast());
   if (partial > 0) {
     ETL_RETURN_IF_ERROR(ResolveUnsent(outcome));
     if (outcome->missing != nullptr) return Status::OK();
@@ -166,18 +179,18 @@ Status DuckDbFold::ResolveUnsent(FoldOutcome* outcome) {
       connection_.Rows(fmt::format("SELECT DISTINCT unnest(p.unsent)::VARCHAR FROM {} p JOIN {} "
                                    "WHERE l.partial",
                                    pending, last)));
-  std::set<int16_t> unsent;
+  unsent_.clear();
   for (const TextRow& row : attnums) {
     const auto attnum = Parse<int16_t>(*row[0]);
-    if (schema_.ColumnByAttnum(attnum) >= 0) unsent.insert(attnum);
+    if (schema_.ColumnByAttnum(attnum) >= 0) unsent_.insert(attnum);
   }
-  ETL_RETURN_IF_ERROR(GatherSources(unsent));
+  ETL_RETURN_IF_ERROR(GatherSources(unsent_));
 
-  std::string columns, joins, missing = "false";
+  std::string columns, joins, taken, missing = "false";
   for (const Column& column : schema_.columns) {
     const std::string name = PendingName(column);
     if (!columns.empty()) columns += ", ";
-    if (!unsent.contains(column.attnum)) {
+    if (!unsent_.contains(column.attnum)) {
       columns += "n." + name;
       continue;
     }
@@ -199,6 +212,8 @@ Status DuckDbFold::ResolveUnsent(FoldOutcome* outcome) {
         unknown, name, sent, column.attnum, copied);
     if (tables_.settled.has_value()) columns += fmt::format("WHEN {} THEN t.{} ", settled, name);
     columns += "END AS " + name;
+    taken += fmt::format(", {} AND NOT {} AND NOT {} AND {} AS taken{}", unknown, sent, copied,
+                         settled, column.attnum);
     missing +=
         fmt::format(" OR ({} AND NOT {} AND NOT {} AND NOT {})", unknown, sent, copied, settled);
     joins += fmt::format(
@@ -211,11 +226,11 @@ Status DuckDbFold::ResolveUnsent(FoldOutcome* outcome) {
       connection_
           .Execute(fmt::format(
               "CREATE OR REPLACE TEMP TABLE _etl_final AS SELECT {}, {} AS missing, s.last, "
-              "s.broken FROM temp.main._etl_need n JOIN temp.main._etl_sent s ON {} LEFT JOIN "
+              "s.broken{} FROM temp.main._etl_need n JOIN temp.main._etl_sent s ON {} LEFT JOIN "
               "temp.main._etl_old o ON {}{}; "
               "DROP TABLE temp.main._etl_need; DROP TABLE temp.main._etl_sent; "
               "DROP TABLE temp.main._etl_old",
-              columns, missing, KeyUsing("n", "s"), KeyUsing("n", "o"), joins))
+              columns, missing, taken, KeyUsing("n", "s"), KeyUsing("n", "o"), joins))
           .status());
   return ReportMissing(outcome);
 }

@@ -32,9 +32,18 @@ class DuckDbFold {
   DuckDbFold(DuckDbConnection& connection, const TableSchema& schema, FoldTables tables,
              Lsn ignore_below, int64_t memory_bytes);
   Result<FoldOutcome> Run();
+  /// Of a table with a key: what Run would find missing. Changes nothing; shadow and pending may be
+  /// views. Where values were read again `temp.main._etl_final` has the rows that lacked values,
+  /// and in taken<attnum> whether a value is the one that was read.
+  Result<FoldOutcome> FindMissing();
+  /// After either: columns of which a key's last change did not send the value.
+  const std::set<int16_t>& unsent() const { return unsent_; }
 
  private:
-  Status FindStart();
+  /// Whether the table was truncated.
+  Result<bool> FindStart();
+  /// How many keys' last changes lack values.
+  Result<int64_t> FindLast();
   Status RunKeyed(FoldOutcome* outcome);
   Status ResolveUnsent(FoldOutcome* outcome);
   Status GatherSources(const std::set<int16_t>& unsent);
@@ -54,6 +63,7 @@ class DuckDbFold {
   const Lsn ignore_below_;
   const int64_t memory_bytes_;
   std::string counts_;  // Condition for pending changes that count.
+  std::set<int16_t> unsent_;
 };
 
 /// The columns of a pending table, as CREATE TABLE takes them.

@@ -233,6 +233,8 @@ Status DuckDbDestination::ApplySchema(const SchemaChange& change, Progress* prog
     TableState next = *table;
     next.checkpoint.schema = change.to;
     ETL_RETURN_IF_ERROR(MoveTable(*connection_, old_shadow, books_.Shadow(*connection_, next)));
+  }
+  if (table->checkpoint.phase == TablePhase::kCopying) {
     ETL_RETURN_IF_ERROR(
         connection_->Execute("DROP TABLE IF EXISTS " + books_.Settled(*connection_, *table).Sql())
             .status());
