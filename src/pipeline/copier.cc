@@ -1,5 +1,6 @@
 #include "pipeline/copier.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace etl {
@@ -42,6 +43,8 @@ Result<Wake> Copier::Step(Instant now) {
   }
   // The reader of chunks also waits without a socket (for the source to flush, rule C5).
   if (task_) wake.by = now + std::chrono::milliseconds(50);
+  if (task_ && !unsent_ && !wake.worked)
+    wake.by = std::min<Instant>(wake.by, reader_->LookAgainBy(now));
   return wake;
 }
 

@@ -149,10 +149,11 @@ Status Reader::OnLockHolders(TableId id, const LockHoldersAnswer& answer) {
     return Status::OK();
   }
   // Transactions below the start are visible only now, so only a look from now on shows the schema
-  // that the chunks must be read with.
+  // that the chunks must be read with. One that is asked for already was asked for later than this
+  // question, and is answered after it.
   table->looked = false;
-  table->looks_needed = tables_asked_ + 1;
-  poll_wanted_ = true;
+  table->looks_needed = 1;
+  if (tables_asked_ == 0) poll_wanted_ = true;
   return Status::OK();
 }
 

@@ -56,6 +56,8 @@ class ChunkReader {
   virtual bool binary() const = 0;
   /// Abandons what is being read; the connection is closed.
   virtual void Cancel() = 0;
+  /// Called before a wait: when to call Next again at the latest, whatever the descriptors say.
+  virtual Instant LookAgainBy(Instant /*now*/) { return kNever; }
   virtual void AddPollFds(std::vector<pollfd>& fds) = 0;
 };
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <libpq-fe.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "postgres/key_literal.h"
@@ -19,6 +20,15 @@ namespace {
 // Rows are handed on in pieces of about this size, not one by one.
 constexpr size_t kPieceBytes = 64 * 1024;
 constexpr int kMaxLocateAttempts = 3;
+
+// While rows come in plenty, the socket wakes us only for so many bytes, else it is looked at after
+// a pause. Woken for each packet of a server on this machine, we would be put on the processor that
+// the server runs on, and take turns with it.
+constexpr int kGatherBytes = 512 * 1024;
+constexpr int64_t kPlentyBytes = 32 * 1024;
+constexpr Duration kNap = std::chrono::milliseconds(1);
+// A Unix socket cannot be told, and holds little.
+constexpr Duration kUnixNap = std::chrono::microseconds(300);
 
 // Columns of the facts query.
 enum FactsColumn { kHigh, kSegmentSize, kFileNode, kAttnum, kName, kSameType, kTypeName };
@@ -36,6 +46,13 @@ bool ReadsBinary(const TableSchema& schema) {
 bool IsGone(const std::string& sqlstate) {
   return sqlstate == "42P01" || sqlstate == "3F000" || sqlstate == "42703" || sqlstate == "42704" ||
          sqlstate == "42883";
+}
+
+bool OverTcp(PGconn* handle) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  const int got = getsockname(PQsocket(handle), reinterpret_cast<sockaddr*>(&address), &length);
+  return got == 0 && (address.ss_family == AF_INET || address.ss_family == AF_INET6);
 }
 
 }  // namespace
@@ -67,8 +84,11 @@ Status LibpqChunkReader::Begin(const ReadSpec& spec) {
   high_ = Lsn{};
   copying_ = false;
   if (connection_ != nullptr && (replication_ || spec.under_slot)) connection_.reset();
-  if (connection_ != nullptr) return AfterConnect();
+  remembered_ = connection_ != nullptr && located_ == Target();
+  if (remembered_) return Lock();
+  if (connection_ != nullptr) return Locate("");
   replication_ = spec.under_slot;
+  wake_for_ = 1;
   connection_ = PgConnection::Start(
       source_, replication_ ? PgConnection::Mode::kReplication : PgConnection::Mode::kNormal);
   phase_ = Phase::kConnect;
@@ -81,14 +101,26 @@ Status LibpqChunkReader::Enter(Phase phase, const std::string& sql) {
   return connection_->Send(sql);
 }
 
-Status LibpqChunkReader::AfterConnect() {
+Status LibpqChunkReader::Locate(std::string_view before) {
   ++locate_attempts_;
+  remembered_ = false;
+  high_ = Lsn{};
   return Enter(
       Phase::kLocate,
       fmt::format(
-          "SELECT {}, {}, n.nspname, c.relname, c.relkind FROM (SELECT 1) one "
+          "{}SELECT {}, {}, n.nspname, c.relname, c.relkind FROM (SELECT 1) one "
           "LEFT JOIN pg_class c ON c.oid = {} LEFT JOIN pg_namespace n ON n.oid = c.relnamespace",
-          kInsertPositionSql, kSegmentSizeSql, Target().oid));
+          before, kInsertPositionSql, kSegmentSizeSql, Target().oid));
+}
+
+// LOCK takes no snapshot, the look at the table behind it does: a rewrite or truncate is wholly
+// before or wholly after what is read (C4).
+Status LibpqChunkReader::Lock() {
+  std::string sql = fmt::format(
+      "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {}{} IN ACCESS SHARE MODE",
+      partitioned_ ? "" : "ONLY ", QuoteTable(target_schema_, target_name_));
+  if (spec_.under_slot) return Enter(Phase::kLock, sql);
+  return Enter(Phase::kFacts, sql + "; " + FactsSql());
 }
 
 Result<ReadEvent> LibpqChunkReader::Next(Instant /*now*/) {
@@ -108,7 +140,8 @@ Result<ReadEvent> LibpqChunkReader::Step() {
   if (phase_ == Phase::kConnect) {
     ETL_ASSIGN_OR_RETURN(const bool ready, connection_->PollConnect());
     if (!ready) return ReadEvent{};
-    ETL_RETURN_IF_ERROR(AfterConnect());
+    tcp_ = OverTcp(connection_->handle());
+    ETL_RETURN_IF_ERROR(Locate(""));
   }
   // Each round ends one phase and begins the next, as far as answers are at hand.
   while (true) {
@@ -141,14 +174,10 @@ Result<ReadEvent> LibpqChunkReader::OnResults() {
     case Phase::kLock:
       if (IsGone(failed)) return OnLockFailed(last);
       ETL_RETURN_IF_ERROR(StatementStatus(last, "lock the table"));
-      if (spec_.under_slot) {
-        ETL_RETURN_IF_ERROR(
-            Enter(Phase::kSlot, fmt::format("CREATE_REPLICATION_SLOT \"etl_copy_{}_{}\" TEMPORARY "
-                                            "LOGICAL pgoutput USE_SNAPSHOT",
-                                            getpid(), PQbackendPID(connection_->handle()))));
-        return ReadEvent{};
-      }
-      ETL_RETURN_IF_ERROR(Enter(Phase::kFacts, FactsSql()));
+      ETL_RETURN_IF_ERROR(
+          Enter(Phase::kSlot, fmt::format("CREATE_REPLICATION_SLOT \"etl_copy_{}_{}\" TEMPORARY "
+                                          "LOGICAL pgoutput USE_SNAPSHOT",
+                                          getpid(), PQbackendPID(connection_->handle()))));
       return ReadEvent{};
     case Phase::kSlot:
       ETL_RETURN_IF_ERROR(StatementStatus(last, "take a snapshot under a temporary slot"));
@@ -156,7 +185,9 @@ Result<ReadEvent> LibpqChunkReader::OnResults() {
       ETL_RETURN_IF_ERROR(Enter(Phase::kFacts, FactsSql()));
       return ReadEvent{};
     case Phase::kFacts:
-      ETL_RETURN_IF_ERROR(StatementStatus(last, "look at the table"));
+      if (!spec_.under_slot && !failed.empty() && (remembered_ || IsGone(failed)))
+        return OnLockFailed(last);
+      ETL_RETURN_IF_ERROR(StatementStatus(last, "lock the table and look at it"));
       return OnFacts(last);
     case Phase::kCopy:
       // A column of the filter or of the list was changed since the plan was made.
@@ -176,19 +207,13 @@ Result<ReadEvent> LibpqChunkReader::OnResults() {
 }
 
 Result<ReadEvent> LibpqChunkReader::OnLocated(const PgResult& row) {
-  if (!high_.valid())
-    high_ = NormaliseInsertLsn(row.LsnAt(0, 0), static_cast<uint64_t>(row.Int(0, 1)));
+  high_ = NormaliseInsertLsn(row.LsnAt(0, 0), static_cast<uint64_t>(row.Int(0, 1)));
   if (row.Null(0, 3)) return Finished(ReadEvent::Kind::kMoved);
   target_schema_ = row.String(0, 2);
   target_name_ = row.String(0, 3);
   partitioned_ = row.Text(0, 4) == "p";
-  // LOCK takes no snapshot: a rewrite or truncate is wholly before or wholly after what is read
-  // (C4).
-  ETL_RETURN_IF_ERROR(
-      Enter(Phase::kLock,
-            fmt::format("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-                        "LOCK TABLE {}{} IN ACCESS SHARE MODE",
-                        partitioned_ ? "" : "ONLY ", QuoteTable(target_schema_, target_name_))));
+  located_ = Target();
+  ETL_RETURN_IF_ERROR(Lock());
   return ReadEvent{};
 }
 
@@ -196,13 +221,7 @@ Result<ReadEvent> LibpqChunkReader::OnLockFailed(const PgResult& failed) {
   // Renamed or dropped since it was located. The rest of this question's transaction is rolled
   // back.
   if (locate_attempts_ >= kMaxLocateAttempts) return StatementStatus(failed, "lock the table");
-  ++locate_attempts_;
-  ETL_RETURN_IF_ERROR(Enter(
-      Phase::kLocate,
-      fmt::format(
-          "ROLLBACK; SELECT {}, {}, n.nspname, c.relname, c.relkind FROM (SELECT 1) one "
-          "LEFT JOIN pg_class c ON c.oid = {} LEFT JOIN pg_namespace n ON n.oid = c.relnamespace",
-          kInsertPositionSql, kSegmentSizeSql, Target().oid)));
+  ETL_RETURN_IF_ERROR(Locate("ROLLBACK; "));
   return ReadEvent{};
 }
 
@@ -236,7 +255,13 @@ Result<ReadEvent> LibpqChunkReader::OnFacts(const PgResult& facts) {
     high_ = NormaliseInsertLsn(facts.LsnAt(0, kHigh),
                                static_cast<uint64_t>(facts.Int(0, kSegmentSize)));
   }
-  if (facts.Null(0, kFileNode)) return Moved();  // renamed between the look and the lock, or gone
+  if (facts.Null(0, kFileNode)) {
+    // Renamed between the look and the lock, or gone. A name that an earlier chunk found may be
+    // older than the plan.
+    if (!remembered_) return Moved();
+    ETL_RETURN_IF_ERROR(Locate("ROLLBACK; "));
+    return ReadEvent{};
+  }
   if (!WholeTable() && facts.Oid(0, kFileNode) != spec_.chunk.file_node) return Moved();
   for (int i = 0; i < facts.rows(); ++i) {
     // A dropped column is no obstacle; one of another type is as good as another table.
@@ -313,6 +338,7 @@ Result<ReadEvent> LibpqChunkReader::ReadCopy() {
   while (buffer_.size() < kPieceBytes) {
     const int size = PQgetCopyData(handle, &frame_, 1);
     if (size > 0) {
+      burst_bytes_ += size;
       const std::string_view piece(frame_, static_cast<size_t>(size));
       if (buffer_.empty() && piece.size() >= kPieceBytes) {
         return ReadEvent{
@@ -327,6 +353,7 @@ Result<ReadEvent> LibpqChunkReader::ReadCopy() {
     if (size < -1) return MapConnectionLost(handle, "read rows");
     if (size == -1) {
       copying_ = false;  // the copy's own result follows, or an error
+      WakeFor(1);
       break;
     }
     if (looked) break;
@@ -369,6 +396,7 @@ Result<ReadEvent> LibpqChunkReader::Moved() {
 Result<ReadEvent> LibpqChunkReader::Finished(ReadEvent::Kind kind) {
   phase_ = Phase::kIdle;
   results_.clear();
+  if (kind == ReadEvent::Kind::kMoved) located_.reset();
   // Ends the temporary slot and gives the WAL sender back.
   if (replication_) connection_.reset();
   return ReadEvent{.kind = kind, .data = {}, .high = high_, .binary = binary_};
@@ -376,15 +404,33 @@ Result<ReadEvent> LibpqChunkReader::Finished(ReadEvent::Kind kind) {
 
 void LibpqChunkReader::Cancel() {
   // A session that waits for a lock or for transactions to end does not notice that we hang up.
-  if (connection_ != nullptr && (phase_ == Phase::kLock || phase_ == Phase::kSlot))
+  if (phase_ == Phase::kLock || phase_ == Phase::kFacts || phase_ == Phase::kSlot)
     connection_->Cancel();
   connection_.reset();
   copying_ = false;
   phase_ = Phase::kIdle;
 }
 
+Instant LibpqChunkReader::LookAgainBy(Instant now) {
+  if (!copying_) return kNever;
+  napping_ = burst_bytes_ >= kPlentyBytes;
+  burst_bytes_ = 0;
+  WakeFor(napping_ ? kGatherBytes : 1);
+  if (!napping_) return kNever;
+  return now + (tcp_ ? kNap : kUnixNap);
+}
+
 void LibpqChunkReader::AddPollFds(std::vector<pollfd>& fds) {
-  if (connection_ != nullptr && phase_ != Phase::kIdle) connection_->AddPollFds(fds);
+  if (connection_ == nullptr || phase_ == Phase::kIdle) return;
+  if (copying_ && napping_ && !tcp_) return;
+  connection_->AddPollFds(fds);
+}
+
+void LibpqChunkReader::WakeFor(int bytes) {
+  if (!tcp_ || wake_for_ == bytes) return;
+  wake_for_ = bytes;
+  tcp_ = setsockopt(PQsocket(connection_->handle()), SOL_SOCKET, SO_RCVLOWAT, &bytes,
+                    sizeof bytes) == 0;
 }
 
 }  // namespace etl

@@ -27,6 +27,7 @@ class LibpqChunkReader : public ChunkReader {
   Result<ReadEvent> Next(Instant now) override;
   bool binary() const override { return binary_; }
   void Cancel() override;
+  Instant LookAgainBy(Instant now) override;
   void AddPollFds(std::vector<pollfd>& fds) override;
 
  private:
@@ -34,10 +35,10 @@ class LibpqChunkReader : public ChunkReader {
   enum class Phase {
     kIdle,
     kConnect,
-    kLocate,  ///< name and kind of the relation, by oid
-    kLock,    ///< BEGIN, LOCK TABLE: takes no snapshot
+    kLocate,  ///< name and kind of the relation, by oid; not if the chunk before had the same
+    kLock,    ///< under_slot: BEGIN, LOCK TABLE: takes no snapshot
     kSlot,    ///< under_slot: the slot whose snapshot the transaction uses
-    kFacts,   ///< takes the snapshot; file node, columns, H
+    kFacts,   ///< else BEGIN, LOCK TABLE; takes the snapshot; file node, columns, H
     kCopy,
     kCommit,  ///< and the flush position
     kFlush,   ///< asked again until it has passed H (C5)
@@ -51,7 +52,10 @@ class LibpqChunkReader : public ChunkReader {
   Status Enter(Phase phase, const std::string& sql);
   Result<ReadEvent> Finished(ReadEvent::Kind kind);
   Result<ReadEvent> Moved();
-  Status AfterConnect();
+  /// Asks for the name, `before` (an end of the transaction) first.
+  Status Locate(std::string_view before);
+  Status Lock();
+  void WakeFor(int bytes);
   Result<ReadEvent> OnResults();
   Result<ReadEvent> OnLocated(const PgResult& row);
   Result<ReadEvent> OnLockFailed(const PgResult& failed);
@@ -74,6 +78,8 @@ class LibpqChunkReader : public ChunkReader {
   bool binary_ = false;
   Phase phase_ = Phase::kIdle;
   std::vector<PgResult> results_;
+  std::optional<TableId> located_;  ///< whose name and kind these are
+  bool remembered_ = false;         ///< they were found for an earlier chunk
   std::string target_schema_;
   std::string target_name_;
   bool partitioned_ = false;
@@ -81,6 +87,10 @@ class LibpqChunkReader : public ChunkReader {
   int flush_polls_ = 0;
   Lsn high_;
   bool copying_ = false;
+  int64_t burst_bytes_ = 0;  ///< read since the socket was last empty
+  bool napping_ = false;
+  bool tcp_ = false;
+  int wake_for_ = 1;  ///< SO_RCVLOWAT
   std::string buffer_;
   char* frame_ = nullptr;
 };

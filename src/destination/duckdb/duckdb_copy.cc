@@ -1,6 +1,7 @@
 // The copy of a table: chunks, rows read again, the fold.
 
 #include <algorithm>
+#include <set>
 
 #include <arrow/api.h>
 #include <fmt/format.h>
@@ -17,9 +18,10 @@ namespace {
 /// Rows of a chunk in an append table are numbered (chunk, row), from 1: no two chunks of a copy
 /// share a position. 0 is the place of the row that voids what was there before the copy.
 constexpr int kRowBits = 32;
-/// A transaction that appends two whole row groups of DuckDB puts them into the file as they are;
-/// a smaller one writes its rows to the log first, and a checkpoint compresses them again.
-constexpr int64_t kWorthStoringRows = 2 * 122880;
+/// A transaction that appends a whole row group of DuckDB puts its rows into the file as they are;
+/// a smaller one writes them to the log first, and a checkpoint compresses them again.
+constexpr int64_t kRowGroup = 122880;
+constexpr int64_t kWorthStoringRows = 2 * kRowGroup;
 /// What a crash costs at most: so many chunks are read again.
 constexpr size_t kChunksInGroup = 4;
 
@@ -105,17 +107,34 @@ Status DuckDbDestination::ApplyChunk(ChunkRows& rows, Progress* progress) {
   return WorthStoring(*table, *group) ? StoreGroup(*group, progress) : Status::OK();
 }
 
-// Enough rows, enough chunks, as many bytes as memory can spare (rows are in the file only after
-// whole row groups), or nothing left of the plan to wait for.
+// What rows hold that are not in the file yet: those after the last whole row group.
+int64_t DuckDbDestination::HeldBytes(const ChunkGroup& group) {
+  const int64_t rows = group.complete_rows + (group.coming ? group.coming->rows : 0);
+  return rows == 0 ? 0 : group.bytes / rows * (rows % kRowGroup);
+}
+
+// Enough rows, unless the rest of the table would be too few for a transaction of its own; enough
+// chunks; as many bytes as memory can spare; or nothing left of the plan to wait for.
 bool DuckDbDestination::WorthStoring(const TableState& table, const ChunkGroup& group) const {
-  if (group.complete_rows >= kWorthStoringRows || group.complete.size() >= kChunksInGroup ||
-      group.bytes >= file_->options().memory_bytes / 8)
-    return true;
-  size_t known = table.checkpoint.done.size();
+  if (group.complete.size() >= kChunksInGroup) return true;
+  int64_t held = 0;
+  for (const ChunkGroup& each : groups_) held += HeldBytes(each);
+  if (held >= file_->options().memory_bytes / 2) return true;
+  std::set<uint32_t> known;
+  for (const auto& chunk : table.checkpoint.done) known.insert(chunk.number);
   for (const ChunkGroup& each : groups_) {
-    if (each.table == group.table) known += each.complete.size() + (each.coming ? 1 : 0);
+    if (each.table != group.table) continue;
+    for (const auto& chunk : each.complete) known.insert(chunk.number);
+    if (each.coming) known.insert(each.coming->chunk);
   }
-  return known >= table.checkpoint.chunks.size();
+  bool all = true;
+  int64_t rest = 0;
+  for (const Chunk& chunk : table.checkpoint.chunks) {
+    if (known.contains(chunk.number)) continue;
+    all = false;
+    rest += chunk.rows_estimate;
+  }
+  return all || (group.complete_rows >= kWorthStoringRows && rest >= kRowGroup);
 }
 
 Status DuckDbDestination::StoreGroup(ChunkGroup& group, Progress* progress) {

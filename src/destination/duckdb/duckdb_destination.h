@@ -114,6 +114,7 @@ class DuckDbDestination : public Destination {
   /// Of the rows that the engine makes for an append table when it is copied.
   static uint64_t FirstOrdinal(const TableState& table);
   Status WriteChunk(const TableState& table, const ChunkRows& rows, ChunkGroup* group);
+  static int64_t HeldBytes(const ChunkGroup& group);
   bool WorthStoring(const TableState& table, const ChunkGroup& group) const;
   Status StoreGroup(ChunkGroup& group, Progress* progress);
   Status StoreCompleteGroups(Progress* progress);

@@ -207,8 +207,33 @@ TEST_F(DuckDbDestinationTest, ChunksOfLargeRowsAreStoredOneByOne) {
         .chunks.size();
   };
   EXPECT_EQ(send(0, 1000), 0u) << "small ones wait for company";
-  EXPECT_EQ(send(1, (int64_t{256} << 20) / 8), 2u);
+  EXPECT_EQ(send(1, int64_t{128} << 20), 2u);
   EXPECT_EQ(send(2, int64_t{256} << 20), 1u);
+}
+
+// Its own transaction would log its rows, and compress them again later.
+TEST_F(DuckDbDestinationTest, ARestBelowARowGroupIsStoredWithTheChunksBeforeIt) {
+  Open(Mode::kMirror);
+  const TableSchemaPtr schema = Schema(1, "t");
+  CopyPlan plan{.table = {1}, .generation = 1};
+  const int64_t estimates[] = {130000, 130000, 130000, 130000, 50000};
+  for (uint32_t number = 0; number < 5; ++number) {
+    plan.chunks.push_back({.number = number, .leaf = {1}, .rows_estimate = estimates[number]});
+  }
+  Send({2000}, {CopyStart{.schema = schema, .generation = 1, .from = {2000}}, plan});
+  std::vector<size_t> stored;
+  for (uint32_t chunk = 0; chunk < 5; ++chunk) {
+    const Progress progress =
+        Send(ChunkRows{.table = {1},
+                       .generation = 1,
+                       .chunk = chunk,
+                       .schema = schema,
+                       .rows = ModelBatch(*schema, {{std::to_string(chunk), "\"x\""}}),
+                       .done = ChunkRows::Done{.high = {1990}, .rows = estimates[chunk]},
+                       .bytes = 1000});
+    stored.push_back(progress.chunks.size());
+  }
+  EXPECT_EQ(stored, (std::vector<size_t>{0, 2, 0, 0, 3}));
 }
 
 // Two handles on one file would not see each other.
