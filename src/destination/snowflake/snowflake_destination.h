@@ -150,6 +150,7 @@ class SnowflakeDestination : public Destination {
   void TakeWatermarks(const SqlRows& rows);
   Status OpenControl();
   Status WaitFor(const std::function<bool()>& done);
+  Status ShowStored();
   Status OnEvents();
   Status OnEvent(const ChannelEvent& event);
   Status WriteRecords(const std::vector<ProgressRecord>& records, Lsn forward,
