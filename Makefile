@@ -30,7 +30,7 @@ test: ## build, then the whole test suite; the last line is "N passed, N failed"
 	@tools/bootstrap_python >/dev/null
 	@tools/run_tests build/release $(FILTER)
 
-demo: ## a private PostgreSQL with a live workload, copied into demo.duckdb and verified
+demo: ## a private PostgreSQL with a live workload, copied into demo.duckdb and verified (TO=snowflake: into the emulator)
 	@tools/build release etl-stream
 	@tools/demo --to $(TO)
 
