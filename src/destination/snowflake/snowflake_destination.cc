@@ -397,6 +397,11 @@ Status SnowflakeDestination::Forget() {
   return Status::OK();
 }
 
+bool SnowflakeDestination::at_rest() const {
+  return !delivery_.has_value() && deferred_.empty() && boundaries_.empty() && written_.empty() &&
+         !job_.has_value() && LanesQuiet() && chunks_.empty() && folds_.empty() && stops_.empty();
+}
+
 void SnowflakeDestination::Interrupt() {
   if (link_ != nullptr) link_->Interrupt();
 }

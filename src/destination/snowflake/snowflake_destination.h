@@ -56,6 +56,8 @@ class SnowflakeDestination : public Destination {
   Status Read(const ReadOptions& options) override;
   Status Forget() override;
   void Interrupt() override;
+  /// Nothing that was accepted, and nothing that came of it, is on its way.
+  bool at_rest() const;
   Status Shutdown(Instant deadline) override;
 
  private:
