@@ -37,7 +37,7 @@ struct SnowflakeOptions {
 ///
 /// So far: merge by engine; copies in mirror mode only. Refused with ETL-C040, everything before it
 /// kept: columns that change, copies into append tables, merge by task. A table that has values
-/// which were never sent and would have to be read again is stopped. Read is refused.
+/// which were never sent and would have to be read again is stopped.
 ///
 /// Owned and called by the writer thread. Advance never waits; Start, BeginHistory, SetTimeline,
 /// Forget and Shutdown do.
