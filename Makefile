@@ -30,7 +30,7 @@ test: ## build, then the whole test suite; the last line is "N passed, N failed"
 	@tools/bootstrap_python >/dev/null
 	@tools/run_tests build/release $(FILTER)
 
-demo: ## a private PostgreSQL with a live workload, copied into demo.duckdb and verified
+demo: ## a private PostgreSQL with a live workload, copied into demo.duckdb and verified (TO=snowflake: into the emulator)
 	@tools/build release etl-stream
 	@tools/demo --to $(TO)
 
@@ -51,10 +51,12 @@ sanitize: ## the suite under ASan and UBSan, the threaded core under TSan
 fuzz: ## every parser for FUZZ_SECONDS
 	@tools/fuzz $(FUZZ_SECONDS)
 
-differential: ## SEEDS seeds of the differential test, from FIRST: random schemas, changes and kills
-	@tools/build release etl-stream differential_test
+differential: ## SEEDS seeds of the differential test, from FIRST: random schemas, changes and kills (TO=snowflake too)
+	@tools/build release etl-stream $(if $(filter snowflake,$(TO)),snowflake_)differential_test
+	@if [ '$(TO)' = snowflake ]; then tools/bootstrap_python >/dev/null; fi
 	@ETL_DIFFERENTIAL_SEEDS=$(SEEDS) ETL_DIFFERENTIAL_FIRST=$(FIRST) \
-	  tools/run_tests build/release =differential_test --only-programs --timeout 1000000
+	  tools/run_tests build/release =$(if $(filter snowflake,$(TO)),snowflake_)differential_test --only-programs \
+	    --timeout 1000000
 
 test-versions: ## the end-to-end tests on other PostgreSQL versions
 	@tools/test_versions

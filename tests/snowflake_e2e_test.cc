@@ -215,6 +215,75 @@ TEST_F(SnowflakeE2e, ANewKeyFileIsTakenUpWithoutANewStart) {
                        {{"rsa_public_key", TestKey()->public_key()}, {"rsa_public_key_2", ""}}}}}});
 }
 
+TEST_F(SnowflakeE2e, EveryTypeReadsBackAsTheSameValue) {
+  config_.pipeline.emplace_back("on_unrepresentable: 'null'");
+  space_.Write(config_);
+  ASSERT_TRUE(Sql(
+      "CREATE TYPE public.mood AS ENUM ('sad', 'very happy'); CREATE TYPE public.pair AS (\"B\" "
+      "int, "
+      "a text, n numeric, d date[]); CREATE DOMAIN public.cents AS numeric(10,2); CREATE TABLE "
+      "public.t (id int PRIMARY KEY, bo bool, i2 int2, i4 int4, i8 int8, o oid, f4 float4, f8 "
+      "float8, n numeric(12,3), n38 numeric(38,38), nn numeric, mo money, te text, vc varchar(9), "
+      "na name, ch \"char\", bp char(5), x xml, en public.mood, by bytea, u uuid, j json, jb "
+      "jsonb, "
+      "d date, ts timestamp, tz timestamptz, ti time, ttz timetz, iv interval, ia int[], ta "
+      "text[][], fa float4[], na2 numeric(10,2)[], da timestamptz[], ba bytea[], ja jsonb[], iva "
+      "interval[], bo2 bool[], ua uuid[], co public.pair, coa public.pair[], ce public.cents, "
+      "ip inet, r int4range, bi varbit(9), pt point, ls pg_lsn)"));
+  ASSERT_TRUE(Sql(
+      "INSERT INTO public.t SELECT 1, true, -32768, 2147483647, -9223372036854775808, 4294967295, "
+      "0.1, 5e-324, -123456789.001, 0.12345678901234567890123456789012345678, "
+      "'-12345678901234567890123456789012345678901234567890.50', 12.5, E'tab\\t \\\\ \\n 🦆 "
+      "\"q\"', '', "
+      "'name', 'c', 'ab', '<a/>', 'very happy', '\\x00ff0a', "
+      "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', "
+      "'{ \"b\" : 1,\"b\":1.10}', '{\"k\": [1.50, null]}', '0001-01-01', '9999-12-31 "
+      "23:59:59.999999', '1969-12-31 23:59:59.999999+00', '23:59:59.999999', '12:00:00.5+02:30', "
+      "'-1 year 2 mons -3 days 04:05:06.7', '{1,NULL,-3}', '{{a,\"b,c\"},{NULL,\"\"}}', "
+      "'{0.1,NaN,-Infinity,1e38}', '{1.50,-0.01}', '{infinity,\"2020-01-01 "
+      "00:00:00.000001+00\",\"0044-03-15 "
+      "00:00:00+00 BC\"}', '{\"\\\\x00ff\",\"\\\\x\"}', ARRAY['{\"a\": 1.10}'::jsonb], '{1 "
+      "day,-00:00:00.000001}', "
+      "'{t,f,NULL}', '{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}', ROW(7, 'x\"y', 1e40, "
+      "'{2020-01-01,-infinity}'::date[])::public.pair, ARRAY[ROW(NULL, NULL, NULL, "
+      "NULL)::public.pair, NULL], 12.34, "
+      "'10.0.0.1/8', '[1,5)', '101', '(1,2.5)', '0/16B3748'; INSERT INTO public.t (id) VALUES (2); "
+      // What Snowflake cannot hold, and what DuckDB would.
+      "INSERT INTO public.t (id, f4, f8, d, ts, tz, ti, ia) VALUES (3, 'NaN', '-Infinity', "
+      "'infinity', '-infinity', '10000-01-01+00', '24:00', '{}')"));
+  const Ended sync = space_.Sync();
+  EXPECT_EQ(sync.exit_code, 0) << sync.Describe();
+  const Ended verify = space_.Run({"verify", "p", "--json"});
+  EXPECT_EQ(verify.exit_code, 0) << verify.Describe();
+  EXPECT_EQ(RowsOf(Target(), "T").size(), 3u);
+}
+
+TEST_F(SnowflakeE2e, VerifyNamesTheKeysThatDifferBesideARunningService) {
+  MakeTable(3000);
+  Running run = space_.Start({"run"});
+  ASSERT_TRUE(Catches());
+  EXPECT_EQ(space_.Run({"verify", "p"}).exit_code, 0);
+  emulator_->Sql("DELETE FROM DB." + Target() + ".A WHERE ID = 77; UPDATE DB." + Target() +
+                 ".A SET V = 'other' WHERE ID = 2500; INSERT INTO DB." + Target() +
+                 ".A (ID) VALUES (-5)");
+  const Ended verify = space_.Run({"verify", "p", "--json"});
+  EXPECT_EQ(verify.exit_code, 1) << verify.Describe();
+  const json report = json::parse(verify.out, nullptr, false);
+  ASSERT_FALSE(report.is_discarded()) << verify.Describe();
+  std::vector<std::string> keys = report.at("tables").at(0).at("keys");
+  EXPECT_THAT(
+      keys, testing::UnorderedElementsAre(HasSubstr("77 (missing)"), HasSubstr("2500 (different)"),
+                                          HasSubstr("-5 (extra)")));
+  // It went on afterwards.
+  ASSERT_TRUE(Sql("UPDATE public.a SET v = 'again' WHERE id = 1"));
+  EXPECT_TRUE(Eventually([&] {
+    return emulator_->Sql("SELECT V FROM DB." + Target() + ".A WHERE ID = 1").dump() ==
+           R"([["again"]])";
+  }));
+  run.Signal(SIGTERM);
+  EXPECT_EQ(run.Wait(seconds(15)).exit_code, 0);
+}
+
 TEST_F(SnowflakeE2e, QueryPointsToSnowflakesOwnClients) {
   const Ended query = space_.Run({"query", "p", "SELECT 1"});
   EXPECT_EQ(query.exit_code, 2) << query.Describe();

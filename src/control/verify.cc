@@ -2,7 +2,8 @@
 //
 // A temporary slot gives a snapshot of the source and the position it stands for: exactly the
 // transactions below it. The pipeline is brought to that position and held there while a read
-// transaction of the destination is opened; then both sides are read at leisure.
+// transaction of the destination is opened; then both sides are read at leisure. A destination
+// without such a transaction is read while the pipeline stays held.
 //
 // The server makes the slot once the transactions that are open have ended. Until then the pipeline
 // follows the source, but not beyond where the slot cannot be yet.
@@ -21,9 +22,8 @@
 #include "base/log.h"
 #include "batch/table_batcher.h"
 #include "control/row_hash.h"
+#include "control/stored_side.h"
 #include "control/sync_target.h"
-#include "destination/duckdb/duckdb_latest.h"
-#include "destination/duckdb/duckdb_read.h"
 #include "postgres/slot_snapshot.h"
 #include "postgres/table_query.h"
 
@@ -187,9 +187,17 @@ class Verifier {
     Status status;
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
       Result<bool> open = OpenBoth();
-      work_.supervisor->WithPipeline([](Pipeline& pipeline) { pipeline.Command(Release{}); });
+      const bool hold = open.ok() && *open && stored_->needs_hold();
+      if (!hold) Release();
       ETL_RETURN_IF_ERROR(open.status());
-      if (*open) return CompareAll(snapshot_->position());
+      if (!*open) continue;
+      if (!hold) return CompareAll(snapshot_->position());
+      Result<VerifyReport> report = CompareAll(snapshot_->position());
+      const Result<bool> still = Held();
+      Release();
+      ETL_RETURN_IF_ERROR(report.status());
+      ETL_RETURN_IF_ERROR(still.status());
+      if (*still) return report;
     }
     return MakeError(ErrorKind::kTransient, "ETL-V004",
                      "pipeline " + spec_.name + " does not stand still long enough to be compared",
@@ -200,6 +208,15 @@ class Verifier {
   // A target of somebody else may stand in the place of ours; what was stored tells the truth.
   bool Reached(Lsn target) const {
     return work_.supervisor->reached() && work_.supervisor->status()->applied >= target;
+  }
+
+  void Release() {
+    work_.supervisor->WithPipeline([](Pipeline& pipeline) { pipeline.Command(etl::Release{}); });
+  }
+  // False: the pipeline was started anew, and has gone on.
+  Result<bool> Held() {
+    const uint64_t position = snapshot_->position().value;
+    return Command([position](Pipeline& pipeline) { return pipeline.board().held_at == position; });
   }
 
   // Both sides at one position; false if the pipeline was started anew meanwhile.
@@ -226,9 +243,9 @@ class Verifier {
     ETL_RETURN_IF_ERROR(WaitForBoard(held));
     // A table that the schema change or copy of which is under way would have been named by
     // `reached`.
-    ETL_ASSIGN_OR_RETURN(stored_, DuckDbSnapshot::Open(work_.resources->FileOf(
-                                      work_.config->destinations.at(definition_.destination))));
-    return Command([held](Pipeline& pipeline) { return held(pipeline.board()); });
+    ETL_ASSIGN_OR_RETURN(
+        stored_, StoredSide::Open(*work_.config, spec_, work_.resources, *work_.clock, work_.stop));
+    return Held();
   }
 
   // The snapshot of the source. The pipeline may have gone as far as `let_go` meanwhile.
@@ -336,7 +353,14 @@ class Verifier {
                     [](const WireColumn& column) { return BinaryUnderstood(*column.type); });
     sides.nulled = std::make_shared<int64_t>(0);
     sides.read_source = [this, facts, binary, nulled = sides.nulled,
-                         schema = sides.schema](const OnBatch& on_batch) -> Status {
+                         schema = sides.schema](const OnBatch& as_held) -> Status {
+      int64_t not_held = 0;
+      const OnBatch on_batch = [&](std::shared_ptr<arrow::RecordBatch> rows) -> Status {
+        if (spec_.reader.batch.on_unrepresentable == OnUnrepresentable::kNull) {
+          ETL_ASSIGN_OR_RETURN(rows, stored_->AsHeld(*schema, std::move(rows), &not_held));
+        }
+        return as_held(rows);
+      };
       ETL_ASSIGN_OR_RETURN(const std::unique_ptr<CopyBatcher> batcher,
                            CopyBatcher::Make(schema, binary, &spec_.reader.batch));
       const auto on_bytes = [&](std::string_view bytes) -> Status {
@@ -348,24 +372,20 @@ class Verifier {
       };
       ETL_RETURN_IF_ERROR(snapshot_->CopyTable(*schema, facts, binary, on_bytes));
       ETL_RETURN_IF_ERROR(batcher->Finish());
-      *nulled = batcher->nulled();
+      *nulled = batcher->nulled() + not_held;
       if (batcher->rows() == 0) return Status::OK();
       ETL_ASSIGN_OR_RETURN(const std::shared_ptr<arrow::RecordBatch> rows, batcher->Seal());
       return on_batch(rows);
     };
-    std::shared_ptr<DuckDbLatestRows> latest;
-    if (spec_.reader.mode == Mode::kAppend && sides.schema->identity == Identity::kKey) {
-      ETL_ASSIGN_OR_RETURN(latest,
-                           DuckDbLatestRows::Find(stored_->connection(), spec_.name, sides.schema));
-    }
-    sides.read_destination = [this, latest,
-                              schema = sides.schema](const OnBatch& on_batch) -> Status {
-      const OnBatch checked = [&](const std::shared_ptr<arrow::RecordBatch>& rows) -> Status {
+    // Without a key there is nothing to read in append mode: it is not compared.
+    if (spec_.reader.mode == Mode::kAppend && sides.schema->identity != Identity::kKey)
+      return sides;
+    ETL_ASSIGN_OR_RETURN(StoredSide::Reader reader, stored_->ReaderOf(sides.schema));
+    sides.read_destination = [this, reader](const OnBatch& on_batch) -> Status {
+      return reader([&](const std::shared_ptr<arrow::RecordBatch>& rows) -> Status {
         ETL_RETURN_IF_ERROR(CheckAsked());
         return on_batch(rows);
-      };
-      if (latest != nullptr) return latest->Read(checked);
-      return ReadDuckDbTable(stored_->connection(), *schema, checked);
+      });
     };
     return sides;
   }
@@ -424,7 +444,7 @@ class Verifier {
   const PipelineConfig& definition_;
   SourceOptions source_;
   std::unique_ptr<SlotSnapshot> snapshot_;
-  std::unique_ptr<DuckDbSnapshot> stored_;
+  std::unique_ptr<StoredSide> stored_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "destination/conformance.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <deque>
 #include <limits>
@@ -161,7 +162,9 @@ ChangeBatch SimpleBatch(const TableSchemaPtr& schema, Lsn commit,
   std::vector<ModelRow> rows;
   for (const SimpleChange& change : changes) {
     rows.push_back(change.row);
-    batch.ordinals.push_back(2 * batch.ops.size());
+    // The two halves of a key change share a message (rule 1.1).
+    const uint64_t next = batch.ordinals.empty() ? 0 : (batch.ordinals.back() / 2 + 1) * 2;
+    batch.ordinals.push_back(change.op == Op::kMove ? next - 1 : next);
     batch.ops.push_back(change.op);
     batch.unsent.push_back(change.big_unsent ? 2 : 0);
   }
@@ -341,7 +344,7 @@ TEST_P(Conformance, RowsOfUnfinishedChunksLeaveNothingBehind) {
 }
 
 TEST_P(Conformance, ValuesOfAnotherIncarnationAreMissingUntilTheyAreReadAgain) {
-  if (!GetParam().stores) GTEST_SKIP();
+  if (!GetParam().stores || !GetParam().settles) GTEST_SKIP();
   Driver driver(GetParam());
   const auto schema = SimpleSchema();
   ASSERT_DONE(driver.SendAndSettle(
@@ -441,7 +444,11 @@ TEST_P(Conformance, ValuesReadAgainInSeveralRoundsAllCount) {
 class History {
  public:
   History(const ConformanceSubject& subject, const ModelTable::Options& options)
-      : driver_(subject), table_(options), random_(options.seed * 977 + 5) {}
+      : driver_(subject),
+        table_(options),
+        random_(options.seed * 977 + 5),
+        changes_columns_(subject.changes_columns),
+        signed_zeros_(subject.signed_zeros) {}
 
   void Live(int segments) {
     MakeLive(driver_, table_.schema(), {2000});
@@ -477,7 +484,16 @@ class History {
   }
 
  private:
-  void Compare() { ASSERT_EQ(driver_.Texts(table_.schema()), table_.Texts()); }
+  void Compare() { ASSERT_EQ(Texts(driver_.Texts(table_.schema())), Texts(table_.Texts())); }
+  /// Without the sign of zeros, where the destination does not keep it.
+  std::vector<std::string> Texts(std::vector<std::string> rows) const {
+    if (signed_zeros_) return rows;
+    for (std::string& row : rows) {
+      for (size_t at; (at = row.find("[-0]")) != std::string::npos;) row.erase(at + 1, 1);
+    }
+    std::sort(rows.begin(), rows.end());
+    return rows;
+  }
 
   /// One segment, in pieces, perhaps with a crash before it is complete, and sent again.
   void Segments() {
@@ -487,7 +503,7 @@ class History {
     for (int i = 0; i < transactions; ++i) {
       lsn_ += 8;
       const Lsn commit{lsn_};
-      if (random_.OneIn(8)) table_.ChangeSchema(&parts);
+      if (random_.OneIn(8) && changes_columns_) table_.ChangeSchema(&parts);
       if (random_.OneIn(10)) {
         table_.Truncate(commit, ++xid_, &parts);
         lsn_ += 8;
@@ -594,6 +610,8 @@ class History {
   Driver driver_;
   ModelTable table_;
   Random random_;
+  const bool changes_columns_;
+  const bool signed_zeros_;
   uint64_t lsn_ = 2000;
   uint32_t xid_ = 100;
   bool copying_ = false;
@@ -619,6 +637,7 @@ TEST_P(Conformance, CopiedTablesEqualAModelUnderRandomChangesAndCrashes) {
   const auto [first, last] = SeedsOf(GetParam());
   for (int seed = first; seed <= last; ++seed) {
     for (const Identity identity : {Identity::kKey, Identity::kFullRow, Identity::kNone}) {
+      if (identity == Identity::kKey && !GetParam().settles) continue;
       SCOPED_TRACE(testing::Message()
                    << "seed " << seed << ", identity " << static_cast<int>(identity));
       History history(GetParam(), {.identity = identity, .seed = static_cast<uint64_t>(seed)});

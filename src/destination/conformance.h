@@ -24,6 +24,11 @@ struct ConformanceSubject {
   std::function<std::unique_ptr<ConformancePlace>()> make;
   /// Keeps what it is given, and gives it back through Read: the tests of content run.
   bool stores = true;
+  /// Reads values again that were never sent, and follows changes of columns. A destination that
+  /// does not refuses them.
+  bool settles = true;
+  bool changes_columns = true;
+  bool signed_zeros = true;  ///< -0.0 comes back as such
   /// How many seeds the random tests take; ETL_TEST_SEEDS asks for more, ETL_TEST_SEED for one.
   int seeds = 8;
 };

@@ -137,6 +137,10 @@ std::string MissingSql(const SnowflakeTable& table, const Fold& fold) {
   return FoldText(table, fold).Missing();
 }
 
+std::string FoldedRowsSql(const SnowflakeTable& table, const Fold& fold) {
+  return FoldText(table, fold).Rows();
+}
+
 std::vector<std::string> FoldSql(const SnowflakeTable& table, const Fold& fold,
                                  const SnowflakeName& place) {
   const FoldText text(table, fold);

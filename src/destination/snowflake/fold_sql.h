@@ -31,6 +31,10 @@ struct Fold {
 /// length are never looked for elsewhere, so none may be left out.
 std::string MissingSql(const SnowflakeTable& table, const Fold& fold);
 
+/// The rows of the table at `high`, one column for each of the schema; a value that was sent
+/// nowhere and cannot be trusted in a copied row is NULL.
+std::string FoldedRowsSql(const SnowflakeTable& table, const Fold& fold);
+
 /// The fold as one transaction of statements, into `place`.
 ///
 /// Only rows change in it, no DDL, so it is done or not, and the claim in the watermark (see

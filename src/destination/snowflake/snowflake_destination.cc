@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/failpoint.h"
+#include "destination/snowflake/snowflake_read.h"
 
 namespace etl {
 namespace {
@@ -328,10 +329,33 @@ void SnowflakeDestination::AddPollFds(std::vector<pollfd>& fds) {
 }
 
 Status SnowflakeDestination::Read(const ReadOptions& options) {
-  return MakeError(ErrorKind::kSchema, "ETL-D140",
-                   "table " + options.schema->QualifiedName() +
-                       " cannot be read back from Snowflake"
-                       " by this version");
+  ETL_CHECK(started_ && failed_.ok());
+  const Table* table = Find(options.schema->id);
+  if (table == nullptr) return Status::OK();
+  if (start_.mode == Mode::kAppend) {
+    const Fold fold{.from = table->state.checkpoint.from,
+                    .high = stored_.position,
+                    .done = table->state.attempts,
+                    .ignore_below = {}};
+    return ReadStored(*link_, *options.schema, SelectLatestSql(Of(*table), fold), events_,
+                      options.on_batch);
+  }
+  ETL_RETURN_IF_ERROR(Fail(ShowStored()));
+  return ReadStored(*link_, *options.schema, SelectTargetSql(Of(*table)), events_,
+                    options.on_batch);
+}
+
+// Merges what is stored, and waits for that.
+Status SnowflakeDestination::ShowStored() {
+  awaited_ = std::max(awaited_, stored_.position);
+  while (AppliedByAll() < stored_.position || job_.has_value()) {
+    ETL_ASSIGN_OR_RETURN(bool worked, link_->Step(clock_.Now(), events_));
+    ETL_RETURN_IF_ERROR(OnEvents());
+    ETL_RETURN_IF_ERROR(StepJobs(clock_.Now(), &worked));
+    if (link_->interrupted()) return SnowflakeLink::Interrupted();
+    if (!worked) link_->Wait(kNever);
+  }
+  return Status::OK();
 }
 
 Status SnowflakeDestination::Forget() {
@@ -366,6 +390,11 @@ Status SnowflakeDestination::Forget() {
     if (!*worked) link_->Wait(kNever);
   }
   return Status::OK();
+}
+
+bool SnowflakeDestination::at_rest() const {
+  return !delivery_.has_value() && deferred_.empty() && boundaries_.empty() && written_.empty() &&
+         !job_.has_value() && LanesQuiet() && chunks_.empty() && folds_.empty() && stops_.empty();
 }
 
 void SnowflakeDestination::Interrupt() {

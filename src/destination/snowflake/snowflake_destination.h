@@ -51,7 +51,7 @@ struct SnowflakeOptions {
 ///
 /// So far: copies in mirror mode only. Refused with ETL-C040, everything before it
 /// kept: columns that change, copies into append tables. A table that has values
-/// which were never sent and would have to be read again is stopped. Read is refused.
+/// which were never sent and would have to be read again is stopped.
 ///
 /// Owned and called by the writer thread. Advance never waits; Start, BeginHistory, SetTimeline,
 /// Forget and Shutdown do.
@@ -70,6 +70,8 @@ class SnowflakeDestination : public Destination {
   Status Read(const ReadOptions& options) override;
   Status Forget() override;
   void Interrupt() override;
+  /// Nothing that was accepted, and nothing that came of it, is on its way.
+  bool at_rest() const;
   Status Shutdown(Instant deadline) override;
 
  private:
@@ -177,6 +179,7 @@ class SnowflakeDestination : public Destination {
   void TakeWatermarks(const SqlRows& rows);
   Status OpenControl();
   Status WaitFor(const std::function<bool()>& done);
+  Status ShowStored();
   Status OnEvents();
   Status OnEvent(const ChannelEvent& event);
   Status WriteRecords(const std::vector<ProgressRecord>& records, Lsn forward,

@@ -77,6 +77,7 @@ SqlClient::Id SqlClient::Run(const SqlRequest& request, Done done, Instant now) 
   running->what = request.what;
   running->done = std::move(done);
   running->statements = request.statements;
+  running->on_rows = request.on_rows;
   running->ends_at = now + request.timeout + kSlack;
   ApiCall call = MakeCall(*running, HttpMethod::kPost, "", "");
   call.body = HttpBody::Of(SqlRequestBody(request));
@@ -151,14 +152,25 @@ void SqlClient::OnResult(Id id, Running& running, SqlAnswer answer, Instant now)
   if (running.fetching.empty()) running.fetching = running.handle;
   running.results.push_back(std::move(answer.result));
   running.partition = 1;
-  FetchNext(id, running, now);
+  if (HandOver(id, running, now)) FetchNext(id, running, now);
 }
 
 void SqlClient::OnPartition(Id id, Running& running, SqlAnswer answer, Instant now) {
   std::vector<SqlRow>& rows = running.results.back().rows;
   std::move(answer.result.rows.begin(), answer.result.rows.end(), std::back_inserter(rows));
   ++running.partition;
-  FetchNext(id, running, now);
+  if (HandOver(id, running, now)) FetchNext(id, running, now);
+}
+
+// False: the rows were refused, and that was the end.
+bool SqlClient::HandOver(Id id, Running& running, Instant now) {
+  if (running.on_rows == nullptr) return true;
+  SqlRows& at_hand = running.results.back();
+  Status status = running.on_rows(at_hand);
+  at_hand.rows.clear();
+  if (status.ok()) return true;
+  Finish(id, {.status = std::move(status)}, now);
+  return false;
 }
 
 void SqlClient::FetchNext(Id id, Running& running, Instant now) {

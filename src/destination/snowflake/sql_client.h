@@ -33,6 +33,9 @@ struct SqlRequest {
   std::map<std::string, std::string> parameters;  ///< of the session, such as timezone
   std::string query_tag;
   Duration timeout = std::chrono::minutes(10);  ///< the server ends it then
+  /// Of one statement: gets the rows of each part of the result instead of the outcome, which then
+  /// has columns only. An error of it is that of the request.
+  std::function<Status(const SqlRows& rows)> on_rows;
   std::optional<Duration> submit_within;  ///< until it was taken; none: as the client's options say
 };
 
@@ -92,6 +95,7 @@ class SqlClient {
     int partition = 0;                  ///< next to fetch
     int partitions = 0;
     std::vector<SqlRows> results;
+    std::function<Status(const SqlRows& rows)> on_rows;
   };
 
   ApiCall MakeCall(const Running& running, HttpMethod method, const std::string& path,
@@ -100,6 +104,7 @@ class SqlClient {
   void OnAnswer(Id id, const ApiResult& result, Instant now);
   void OnResult(Id id, Running& running, SqlAnswer answer, Instant now);
   void OnPartition(Id id, Running& running, SqlAnswer answer, Instant now);
+  bool HandOver(Id id, Running& running, Instant now);
   void FetchNext(Id id, Running& running, Instant now);
   void SendCancel(const Running& running, Instant now);
   void Finish(Id id, SqlOutcome outcome, Instant now);
