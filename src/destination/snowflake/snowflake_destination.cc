@@ -52,6 +52,7 @@ Result<Checkpoint> SnowflakeDestination::StartInner() {
   ETL_ASSIGN_OR_RETURN(KeyOrigin key, options_.key());
   ETL_ASSIGN_OR_RETURN(
       link_, SnowflakeLink::Make(options_.config, options_.streaming, std::move(key), clock_));
+  link_->BeginStart(start_.stop);
   ETL_RETURN_IF_ERROR(Prepare());
   // Opening takes the pipeline from whoever ran it, and waits until what that one wrote is in the
   // table: from here on the log does not change but by us.
@@ -84,6 +85,7 @@ Result<Checkpoint> SnowflakeDestination::StartInner() {
   ETL_RETURN_IF_ERROR(LoadWatermarks());
   // What was written and does not count must not count later.
   if (stored_.identity.has_value()) ETL_RETURN_IF_ERROR(WriteRecords({log.Begin()}, {}, {}));
+  link_->EndStart();
   return out;
 }
 
@@ -318,6 +320,7 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
   ETL_RETURN_IF_ERROR(Fail(StepJobs(now, &progress.worked)));
   ETL_RETURN_IF_ERROR(Fail(Purge(now, &progress.worked)));
   progress.durable = stored_.position;
+  progress.applied = AppliedByAll();
   progress.folds = std::exchange(folds_, {});
   progress.chunks = std::exchange(chunks_, {});
   progress.stopped = std::exchange(stops_, {});
@@ -339,6 +342,8 @@ Status SnowflakeDestination::Read(const ReadOptions& options) {
 
 Status SnowflakeDestination::Forget() {
   ETL_CHECK(started_ && !delivery_.has_value());
+  // A record that is still on its way would come back after it was deleted.
+  ETL_RETURN_IF_ERROR(Fail(WaitFor([this] { return written_.empty(); })));
   std::vector<std::string> statements;
   if (start_.mode == Mode::kMirror) {
     for (const auto& [oid, table] : tables_) {

@@ -109,6 +109,7 @@ class SnowflakeDestination : public Destination {
     int spreads_waiting = 0;  ///< records of spreads that are not proved
     Lsn newest;               ///< commit of the newest row that landed
     Lsn applied;              ///< merged up to here, as the watermark says
+    Lsn empty_until;          ///< no row from there to here had to be merged
     std::string mark;         ///< phase of the watermark; empty: not folded by what we know
     Instant merge_at{};
     std::string task;            ///< TASK of the watermark
@@ -246,6 +247,9 @@ class SnowflakeDestination : public Destination {
   Instant MergesDue() const;
   bool MayMerge(const Table& table) const;
   bool HasChanges(const Table& table) const;
+  Lsn AppliedOf(const Table& table) const;
+  Lsn AppliedByAll() const;
+  bool Awaited(const Table& table) const;
 
   // snowflake_purge.cc
   Status Purge(Instant now, bool* worked);
@@ -308,6 +312,7 @@ class SnowflakeDestination : public Destination {
   std::set<uint32_t> changed_;  ///< tables whose records go with the next boundary
   std::deque<Boundary> boundaries_;
   Lsn given_end_;                  ///< of the newest boundary
+  Lsn awaited_;                    ///< somebody waits until the targets hold everything below
   std::vector<FoldResult> folds_;  ///< to report
   int64_t bytes_ = 0;              ///< given and not proved
   bool started_ = false;

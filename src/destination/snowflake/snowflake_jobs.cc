@@ -61,7 +61,7 @@ Instant SnowflakeDestination::MergesDue() const {
   Instant due = kNever;
   if (job_.has_value() || start_.mode != Mode::kMirror) return due;
   for (const auto& [oid, table] : tables_) {
-    if (MayMerge(table)) due = std::min(due, table.merge_at);
+    if (MayMerge(table)) due = std::min(due, Awaited(table) ? Instant{} : table.merge_at);
   }
   return due;
 }
@@ -69,21 +69,41 @@ Instant SnowflakeDestination::MergesDue() const {
 bool SnowflakeDestination::HasChanges(const Table& table) const {
   // Not where an earlier run has begun another copy, and ended before that was stored.
   return table.state.checkpoint.phase == TablePhase::kLive && table.mark == "live" &&
-         !table.still && table.newest >= table.applied && stored_.position > table.applied;
+         !table.still && AppliedOf(table) < stored_.position;
 }
 
 bool SnowflakeDestination::MayMerge(const Table& table) const {
-  return HasChanges(table) && !ByTask(table);
+  return HasChanges(table) && (!ByTask(table) || Awaited(table));
 }
 
 bool SnowflakeDestination::BeginMerge(Instant now) {
   if (start_.mode != Mode::kMirror) return false;
   for (const auto& [oid, table] : tables_) {
-    if (!MayMerge(table) || now < table.merge_at) continue;
+    if (!MayMerge(table) || (now < table.merge_at && !Awaited(table))) continue;
     job_ = Job{.table = {oid}, .fold = false, .low = table.applied, .high = stored_.position};
     return true;
   }
   return false;
+}
+
+/// Up to where the target holds everything that was given.
+Lsn SnowflakeDestination::AppliedOf(const Table& table) const {
+  const Lsn known = std::max(table.applied, table.empty_until);
+  return table.newest < known ? std::max(known, stored_.position) : known;
+}
+
+Lsn SnowflakeDestination::AppliedByAll() const {
+  Lsn all = stored_.position;
+  if (start_.mode != Mode::kMirror) return all;
+  for (const auto& [oid, table] : tables_) {
+    if (table.state.checkpoint.phase == TablePhase::kLive) all = std::min(all, AppliedOf(table));
+  }
+  return all;
+}
+
+// Merged once all that somebody waits for is below F: once, not again and again on the way there.
+bool SnowflakeDestination::Awaited(const Table& table) const {
+  return stored_.position >= awaited_ && AppliedOf(table) < awaited_;
 }
 
 Status SnowflakeDestination::StepJobs(Instant now, bool* worked) {
@@ -136,7 +156,7 @@ Status SnowflakeDestination::StepMerge(SqlOutcome& outcome, Instant now) {
       ETL_RETURN_IF_ERROR(outcome.status);
       const SqlRows& counts = outcome.results.at(0);
       if (CountOf(counts, "ROWS") == 0) {
-        if (table.newest < job_->high) table.newest = Lsn{};
+        table.empty_until = job_->high;
         return end();
       }
       RunJob("merge",

@@ -69,6 +69,7 @@ Result<bool> SnowflakeDestination::ApplySegment(Segment& segment, Instant now, b
   }
   inside_ = !segment.complete;
   if (inside_) return true;
+  if (segment.awaited) awaited_ = std::max(awaited_, segment.end);
   Boundary boundary{.end = segment.end, .owed = {}, .records = {}};
   for (const auto& [oid, table] : tables_) {
     for (size_t i = 0; i < table.channels.size(); ++i) {
