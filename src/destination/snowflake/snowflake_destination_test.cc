@@ -636,7 +636,8 @@ std::shared_ptr<arrow::RecordBatch> Texts12MB(const TableSchema& schema) {
 
 size_t Appends(EmulatorProcess& emulator) {
   size_t count = 0;
-  for (const Json& request : emulator.Control("requests?path=/rows", std::nullopt).at("requests"))
+  const Json log = emulator.Control("requests?path=/rows", std::nullopt);
+  for (const Json& request : log.at("requests"))
     count += request.dump().find("LANDING_TEXTS") != std::string::npos ? 1 : 0;
   return count;
 }
@@ -697,6 +698,7 @@ TEST(SnowflakeDestination, TheLogOfALongRunStaysShortAndReadsTheSame) {
   tables.emplace_back(ModelTable::Options{.seed = 2, .oid = 1000, .name = "orders"});
   feed.AddTables(tables, {2000});
   feed.tune = [](SnowflakeOptions& options) { options.forward_every = {}; };
+  feed.Open();
   size_t most = 0;
   for (int i = 0; i < 40; ++i) {
     Fill(feed, tables, static_cast<uint64_t>(i), 2);
