@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "base/failpoint.h"
 #include "destination/snowflake/snowflake_destination.h"
 
 namespace etl {
@@ -19,7 +18,6 @@ Status SnowflakeDestination::Purge(Instant now, bool* worked) {
   ETL_RETURN_IF_ERROR(purge_.status);
   if (purge_.running) return Status::OK();
   if (purge_.proved) {
-    ETL_FAILPOINT("snowflake.purge.before");
     purge_.running = true;
     link_->sql().Run(
         link_->Request("purge _ETL_PROGRESS",
