@@ -372,10 +372,12 @@ class Verifier {
       };
       ETL_RETURN_IF_ERROR(snapshot_->CopyTable(*schema, facts, binary, on_bytes));
       ETL_RETURN_IF_ERROR(batcher->Finish());
+      if (batcher->rows() > 0) {
+        ETL_ASSIGN_OR_RETURN(const std::shared_ptr<arrow::RecordBatch> rows, batcher->Seal());
+        ETL_RETURN_IF_ERROR(on_batch(rows));
+      }
       *nulled = batcher->nulled() + not_held;
-      if (batcher->rows() == 0) return Status::OK();
-      ETL_ASSIGN_OR_RETURN(const std::shared_ptr<arrow::RecordBatch> rows, batcher->Seal());
-      return on_batch(rows);
+      return Status::OK();
     };
     // Without a key there is nothing to read in append mode: it is not compared.
     if (spec_.reader.mode == Mode::kAppend && sides.schema->identity != Identity::kKey)

@@ -98,7 +98,7 @@ Json All(const SnowflakeTable& table) {
        SelectWatermarksSql(table.names, table.pipeline),
        SelectForwardSql(table.names, table.pipeline, 1), SelectLandedSql(table, Lsn{0x100}),
        PurgeLandingSql(table, Lsn{0x100}), PurgeCopiedSql(table),
-       PurgeProgressSql(table.names, table.pipeline, 1, Lsn{0x100}), ProbeWindowSql(table, window),
+       PurgeProgressSql(table.names, table.pipeline, 7, 0), ProbeWindowSql(table, window),
        EndEarlierSql(table), SwapStateSql(table), FinishSwapSql(table), DropRetiredSql(table),
        SelectColumnsSql(target),
        RenameTableSql(target, table.names.Retired(table.pipeline, *table.schema))});

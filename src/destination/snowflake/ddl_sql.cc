@@ -123,12 +123,10 @@ std::string PurgeCopiedSql(const SnowflakeTable& table) {
 }
 
 std::string PurgeProgressSql(const SnowflakeNames& names, const std::string& pipeline,
-                             uint32_t history, Lsn forward) {
+                             uint64_t first, UnixMicros at) {
   return fmt::format(
-      "DELETE FROM {} WHERE {} AND (\"HISTORY\" < {} OR \"HISTORY\" = {} AND \"KIND\" = 'forward' "
-      "AND \"LSN\" < {})",
-      names.Progress().Sql(), OfPipeline(pipeline), history, history,
-      QuoteLiteral(BoundaryText(forward)));
+      "DELETE FROM {} WHERE {} AND \"SEQUENCE\" < {} AND \"AT\" <= CAST({} AS TIMESTAMP_TZ)",
+      names.Progress().Sql(), OfPipeline(pipeline), first, QuoteLiteral(FormatUtc(at)));
 }
 
 std::string DropShadowSql(const SnowflakeTable& table) {

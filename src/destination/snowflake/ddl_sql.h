@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "destination/snowflake/identifiers.h"
 #include "model/table_schema.h"
@@ -63,9 +64,10 @@ std::string SelectLandedSql(const SnowflakeTable& table, Lsn from);
 std::string PurgeLandingSql(const SnowflakeTable& table, Lsn applied);
 /// Removes the copied rows of earlier attempts and generations: before a new generation starts.
 std::string PurgeCopiedSql(const SnowflakeTable& table);
-/// Removes progress rows that newer ones replace.
+/// Removes progress rows before `first`, not younger than `at`: those of a pipeline of the same
+/// name that was begun since stay, should this come late.
 std::string PurgeProgressSql(const SnowflakeNames& names, const std::string& pipeline,
-                             uint32_t history, Lsn forward);
+                             uint64_t first, UnixMicros at);
 
 /// Of a copy that is given up.
 std::string DropShadowSql(const SnowflakeTable& table);

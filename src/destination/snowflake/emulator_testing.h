@@ -108,7 +108,7 @@ class EmulatorProcess {
 
   /// `verb` of /_control, as its README says. Any thread.
   Json Control(const std::string& verb, const std::optional<Json>& body) {
-    return Answer(verb, Ask(body.has_value() ? HttpMethod::kPost : HttpMethod::kGet, verb, body));
+    return Answer(verb, Ask(verb, body));
   }
   void ClearFaults() { Answer("faults", Ask(HttpMethod::kDelete, "faults", std::nullopt)); }
   /// Rows of a table as objects.
@@ -126,9 +126,9 @@ class EmulatorProcess {
   Json Sql(const std::string& statement) {
     return Control("sql", Json{{"statement", statement}}).at("rows");
   }
-  /// POST; a refusal is an answer, too.
-  HttpResponse Ask(const std::string& verb, const Json& body) {
-    return Ask(HttpMethod::kPost, verb, body);
+  /// The same, where a refusal is an answer, too.
+  HttpResponse Ask(const std::string& verb, const std::optional<Json>& body) {
+    return Ask(body.has_value() ? HttpMethod::kPost : HttpMethod::kGet, verb, body);
   }
 
  private:

@@ -153,6 +153,7 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     return;
   }
   SnowflakeTableState& table = tables_[record.table.oid];
+  if (body.value("whole", false)) table = SnowflakeTableState();
   TableCheckpoint& checkpoint = table.checkpoint;
   if (record.kind == ProgressKind::kChunk) {
     if (checkpoint.generation != record.generation) return;
@@ -195,6 +196,10 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     checkpoint.done = std::move(done);
     if (same_copy) checkpoint.rows = rows;
   }
+  for (const Json& chunk : body.value("done", Json::array()))
+    checkpoint.done.push_back(DoneOf(chunk));
+  for (const Json& attempt : body.value("attempts", Json::array()))
+    table.attempts.push_back(attempt);
 }
 
 ProgressRecord ProgressLog::Begin() const {
@@ -244,6 +249,23 @@ ProgressRecord ProgressLog::Table(const SnowflakeTableState& table, bool immedia
           .generation = checkpoint.generation,
           .lsn = checkpoint.from,
           .body = body.dump()};
+}
+
+std::vector<ProgressRecord> ProgressLog::Whole(
+    const Checkpoint& stored, const std::vector<const SnowflakeTableState*>& tables) {
+  std::vector<ProgressRecord> records{History(stored, false)};
+  for (const SnowflakeTableState* table : tables) {
+    ProgressRecord record = Table(*table, /*immediate=*/true);
+    Json body = Json::parse(record.body);
+    body["whole"] = true;
+    body["done"] = Json::array();
+    for (const auto& done : table->checkpoint.done) body["done"].push_back(DoneJson(done));
+    body["attempts"] = table->attempts;
+    record.body = body.dump();
+    records.push_back(std::move(record));
+  }
+  records.push_back(Forward(stored.position));
+  return records;
 }
 
 ProgressRecord ProgressLog::Landing(const SnowflakeTableState& table) {

@@ -61,6 +61,10 @@ class ProgressLog {
   static ProgressRecord Forward(Lsn boundary);
   /// The whole state of a table; it counts with the next forward record, or at once.
   static ProgressRecord Table(const SnowflakeTableState& table, bool immediate);
+  /// All that the rows up to here come to, as rows of which each counts at once: read behind them
+  /// or without them, they come to the same. `stored`: of the newest forward record.
+  static std::vector<ProgressRecord> Whole(const Checkpoint& stored,
+                                           const std::vector<const SnowflakeTableState*>& tables);
   /// The landing table has these columns now. Counts at once.
   static ProgressRecord Landing(const SnowflakeTableState& table);
   static ProgressRecord ChunkDone(const SnowflakeTableState& table,

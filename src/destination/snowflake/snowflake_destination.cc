@@ -70,7 +70,8 @@ Result<Checkpoint> SnowflakeDestination::StartInner() {
   history_ = log.history();
   run_ = fmt::format("{:x}-{:x}", clock_.WallNow(), sequence_);
   stored_ = log.checkpoint();
-  given_end_ = stored_.position;
+  given_end_ = forward_written_ = stored_.position;
+  rows_logged_ = static_cast<int64_t>(rows.results.at(0).rows.size());
   Checkpoint out = stored_;
   for (const auto& [oid, state] : log.tables()) {
     if (state.checkpoint.schema == nullptr) {
@@ -176,6 +177,7 @@ Status SnowflakeDestination::OnEvent(const ChannelEvent& event) {
       for (const TableId id : done.spreads) {
         if (Table* table = Find(id)) --table->spreads_waiting;
       }
+      purge_.proved = purge_.proved || done.whole;
       std::move(done.stops.begin(), done.stops.end(), std::back_inserter(stops_));
       written_.pop_front();
     }
@@ -197,6 +199,8 @@ Status SnowflakeDestination::WriteRecords(const std::vector<ProgressRecord>& rec
                                           std::vector<FoldResult> folds) {
   std::string lines;
   const uint64_t first = sequence_ + 1;
+  rows_logged_ += static_cast<int64_t>(records.size());
+  forward_written_ = std::max(forward_written_, forward);
   for (const ProgressRecord& record : records)
     lines += ProgressLog::Line(start_.pipeline, history_, ++sequence_, clock_.WallNow(), record);
   StreamBatch batch;
@@ -210,7 +214,8 @@ Status SnowflakeDestination::WriteRecords(const std::vector<ProgressRecord>& rec
                       .folds = std::move(folds),
                       .stops = {},
                       .chunks = {},
-                      .spreads = {}});
+                      .spreads = {},
+                      .whole = false});
   ETL_FAILPOINT("snowflake.control.before_append");
   link_->streaming().Append(control_, std::move(batch));
   return Status::OK();
@@ -269,7 +274,7 @@ Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
     table = std::move(fresh);
   }
   stored_ = next;
-  given_end_ = next.position;
+  given_end_ = forward_written_ = next.position;
   bytes_ = 0;
   return Status::OK();
 }
@@ -314,6 +319,7 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
   ETL_RETURN_IF_ERROR(Fail(WriteForward(now, &progress.worked)));
   ETL_RETURN_IF_ERROR(Fail(WriteChunks(&progress.worked)));
   ETL_RETURN_IF_ERROR(Fail(StepJobs(now, &progress.worked)));
+  ETL_RETURN_IF_ERROR(Fail(Purge(now, &progress.worked)));
   progress.durable = stored_.position;
   progress.applied = AppliedByAll();
   progress.folds = std::exchange(folds_, {});
@@ -403,10 +409,10 @@ void SnowflakeDestination::Interrupt() {
 
 Status SnowflakeDestination::Shutdown(Instant deadline) {
   Status status;
-  forward_at_ = {};
   while (
       started_ && failed_.ok() && status.ok() && clock_.Now() < deadline && !link_->interrupted() &&
       (delivery_.has_value() || !deferred_.empty() || !boundaries_.empty() || !written_.empty())) {
+    forward_at_ = {};
     const Result<Progress> progress = Advance(clock_.Now());
     status = progress.status();
     if (status.ok() && !progress->worked) link_->Wait(std::min(deadline, progress->by));

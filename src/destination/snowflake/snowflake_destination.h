@@ -25,6 +25,7 @@ struct SnowflakeOptions {
   OnUnrepresentable on_unrepresentable = OnUnrepresentable::kError;
   Duration forward_every = std::chrono::seconds(1);  ///< F is written at most this often
   int64_t bytes_max = int64_t{64} << 20;             ///< compressed, not proved committed
+  int64_t purge_rows = 10000;  ///< of _ETL_PROGRESS, then those that no longer count go
   /// By task: a table whose changes wait three of its periods and this long is merged by the
   /// engine.
   Duration task_grace = std::chrono::minutes(1);
@@ -149,6 +150,7 @@ class SnowflakeDestination : public Destination {
     };
     std::vector<Chunk> chunks;
     std::vector<TableId> spreads;
+    bool whole = false;  ///< ends a repetition of all that counts
   };
   /// A fold, a merge, or something about a task.
   struct Job {
@@ -247,10 +249,14 @@ class SnowflakeDestination : public Destination {
   bool FoldDue() const;
   Instant MergesDue() const;
   bool MayMerge(const Table& table) const;
+  bool HasChanges(const Table& table) const;
   Lsn AppliedOf(const Table& table) const;
   Lsn AppliedByAll() const;
   bool Awaited(const Table& table) const;
-  bool HasChanges(const Table& table) const;
+
+  // snowflake_purge.cc
+  Status Purge(Instant now, bool* worked);
+  Status WriteWhole();
 
   // snowflake_tasks.cc
   bool ByTask(const Table& table) const;
@@ -279,6 +285,15 @@ class SnowflakeDestination : public Destination {
   std::string control_token_;
   uint64_t sequence_ = 0;
   std::deque<Written> written_;
+  Lsn forward_written_;      ///< newest F of all that was written
+  int64_t rows_logged_ = 0;  ///< of _ETL_PROGRESS
+  struct {
+    uint64_t first = 0;  ///< rows before it no longer count; 0: none asked for
+    UnixMicros at = 0;
+    bool proved = false;
+    bool running = false;
+    Status status;
+  } purge_;
   Instant forward_at_{};
 
   std::optional<Delivery> delivery_;

@@ -34,7 +34,8 @@ class Feed {
   void Open() {
     SnowflakeOptions options{.config = Config(),
                              .key = [this]() -> Result<KeyOrigin> { return TestOrigin(&key_); },
-                             .forward_every = std::chrono::milliseconds(50)};
+                             .forward_every = std::chrono::milliseconds(50),
+                             .purge_rows = 10};
     if (tune) tune(options);
     destination_ = std::make_unique<SnowflakeDestination>(std::move(options), SystemClock());
     auto started = destination_->Start({.pipeline = "p", .mode = mode_});
@@ -142,6 +143,7 @@ class Feed {
 
   Destination& destination() { return *destination_; }
   void Close() { destination_.reset(); }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
   const std::vector<Segment>& segments() const { return segments_; }
   Lsn durable() const { return durable_; }
   int crashes() const { return crashes_; }
@@ -634,7 +636,8 @@ std::shared_ptr<arrow::RecordBatch> Texts12MB(const TableSchema& schema) {
 
 size_t Appends(EmulatorProcess& emulator) {
   size_t count = 0;
-  for (const Json& request : emulator.Control("requests?path=/rows", std::nullopt).at("requests"))
+  const Json log = emulator.Control("requests?path=/rows", std::nullopt);
+  for (const Json& request : log.at("requests"))
     count += request.dump().find("LANDING_TEXTS") != std::string::npos ? 1 : 0;
   return count;
 }
@@ -686,6 +689,76 @@ TEST(SnowflakeDestination, StopsInsideALargeDeliveryUntilRowsAreProved) {
     EXPECT_EQ(landed(), 3000u);
     EXPECT_GE(Appends(emulator), 3u);
   }
+}
+
+TEST(SnowflakeDestination, TheLogOfALongRunStaysShortAndReadsTheSame) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 2);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 2, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  feed.tune = [](SnowflakeOptions& options) { options.forward_every = {}; };
+  feed.Open();
+  size_t most = 0;
+  for (int i = 0; i < 40; ++i) {
+    Fill(feed, tables, static_cast<uint64_t>(i), 2);
+    feed.StepUntil([&] { return feed.durable() >= feed.segments().back().end; });
+    const Json rows = emulator.Control("rows/DB/ETL/_ETL_PROGRESS?order=SEQUENCE", std::nullopt);
+    most = std::max(most, rows.at("rows").size());
+  }
+  EXPECT_LE(most, 25u);
+  const Lsn durable = feed.durable();
+  feed.Open();
+  EXPECT_EQ(feed.durable(), durable);
+  EXPECT_EQ(feed.checkpoint().tables.size(), 1u);
+  EXPECT_EQ(feed.checkpoint().tables[0].phase, TablePhase::kLive);
+}
+
+/// Rows of the log that say how far all is stored.
+size_t Forwards(EmulatorProcess& emulator) {
+  size_t count = 0;
+  const Json rows = emulator.Control("rows/DB/ETL/_ETL_PROGRESS?order=SEQUENCE", std::nullopt);
+  for (const Json& row : rows.at("rows")) count += row.at("KIND") == "forward" ? 1 : 0;
+  return count;
+}
+
+TEST(SnowflakeDestination, WhereNothingChangesProgressIsStoredOnceASecond) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 2);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 2, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  feed.tune = [](SnowflakeOptions& options) {
+    options.forward_every = std::chrono::seconds(1);
+    options.purge_rows = 1000;
+  };
+  feed.Run(0);
+  const size_t before = Forwards(emulator);
+  const Instant begin = SystemClock().Now();
+  uint64_t lsn = 2000;
+  while (SystemClock().Now() - begin < std::chrono::seconds(3)) {
+    Segment idle;
+    idle.end = {lsn += 8};
+    feed.Add(std::move(idle));
+    for (int i = 0; i < 5; ++i) feed.Step();
+  }
+  EXPECT_GT(lsn, 2200u);
+  const size_t written = Forwards(emulator) - before;
+  EXPECT_GE(written, 2u);
+  EXPECT_LE(written, 4u);
+  feed.StepUntil([&] { return feed.durable() == Lsn{lsn}; });
+  EXPECT_EQ(feed.durable(), Lsn{lsn});
+
+  // What has come in the last moment is stored before the end.
+  Segment last;
+  last.end = {lsn + 8};
+  feed.Add(std::move(last));
+  feed.Step();
+  const Instant end = SystemClock().Now();
+  EXPECT_TRUE(feed.destination().Shutdown(end + std::chrono::seconds(5)).ok());
+  EXPECT_LT(SystemClock().Now() - end, std::chrono::seconds(3));
+  feed.Open();
+  EXPECT_EQ(feed.durable(), Lsn{lsn + 8});
 }
 
 TEST(SnowflakeDestination, LostChannelsAndAnswersNeitherRepeatNorLoseARow) {
