@@ -30,11 +30,11 @@ class Feed {
       : emulator_(emulator), mode_(mode), random_(seed) {}
 
   void Open() {
-    destination_ = std::make_unique<SnowflakeDestination>(
-        SnowflakeOptions{.config = Config(),
-                         .key = [this]() -> Result<KeyOrigin> { return TestOrigin(&key_); },
-                         .forward_every = std::chrono::milliseconds(50)},
-        SystemClock());
+    SnowflakeOptions options = options_;
+    options.config = Config();
+    options.key = [this]() -> Result<KeyOrigin> { return TestOrigin(&key_); };
+    options.forward_every = std::chrono::milliseconds(50);
+    destination_ = std::make_unique<SnowflakeDestination>(std::move(options), SystemClock());
     auto started = destination_->Start({.pipeline = "p", .mode = mode_});
     ASSERT_TRUE(started.ok()) << ErrorLine(started.status());
     checkpoint_ = *started;
@@ -63,6 +63,8 @@ class Feed {
     }
   }
 
+  /// Of every run from now on: all but the configuration, the key and how often F is written.
+  SnowflakeOptions& options() { return options_; }
   void Add(Segment segment) { segments_.push_back(std::move(segment)); }
   /// Tables that have no rows yet.
   void AddTables(const std::vector<ModelTable>& tables, Lsn at) {
@@ -197,6 +199,7 @@ class Feed {
   const Mode mode_;
   Random random_;
   int key_ = 0;
+  SnowflakeOptions options_;
   std::unique_ptr<SnowflakeDestination> destination_;
   Checkpoint checkpoint_;
   std::vector<Segment> segments_;
@@ -421,6 +424,55 @@ TEST(SnowflakeDestination, AppendsEveryChangeOnceThoughItIsKilledBetweenAnyTwoSt
     feed.Close();
     ExpectLanded(emulator, feed, tables[0], "LANDING_ORDERS");
     ExpectLanded(emulator, feed, tables[1], "LANDING_Items");
+  }
+}
+
+/// Rows that each channel of a table has in it, by its number.
+std::map<int, int64_t> RowsOfChannels(EmulatorProcess& emulator, TableId table) {
+  const std::string prefix = "etl/p/etl_p/1/" + std::to_string(table.oid) + "/1/";
+  std::map<int, int64_t> out;
+  const Json state = emulator.Control("state", std::nullopt);
+  for (const Json& channel : state.at("channels")) {
+    const std::string name = channel.at("channel_name");
+    if (!name.starts_with(prefix)) continue;
+    EXPECT_EQ(channel.at("unordered_appends"), 0) << name;
+    out[std::stoi(name.substr(prefix.size()))] = channel.at("rows_inserted");
+  }
+  return out;
+}
+
+TEST(SnowflakeDestination, SpreadsHotTablesOverChannelsThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kAppend, static_cast<uint64_t>(seed));
+    // A channel may take 60 kB a second; what comes would be many times that.
+    feed.options().streaming.bytes_max = 60'000;
+    feed.options().bytes_max = 20'000;
+    feed.options().spread = {
+        .every = std::chrono::milliseconds(100), .bytes_per_second = 60'000, .channels_max = 4};
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    tables.emplace_back(ModelTable::Options{.identity = Identity::kFullRow,
+                                            .seed = static_cast<uint64_t>(seed) + 7,
+                                            .oid = 1001,
+                                            .name = "Items"});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 150);
+    feed.Run(200);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.Close();
+    ExpectLanded(emulator, feed, tables[0], "LANDING_ORDERS");
+    ExpectLanded(emulator, feed, tables[1], "LANDING_Items");
+    for (const ModelTable& table : tables) {
+      const std::map<int, int64_t> rows = RowsOfChannels(emulator, table.schema()->id);
+      EXPECT_EQ(rows.size(), 4u) << "it was not spread";
+      for (const auto& [channel, count] : rows) EXPECT_GT(count, 0) << channel;
+    }
+    for (const Json& request : emulator.Control("requests?path=/rows", std::nullopt).at("requests"))
+      EXPECT_NE(request.at("status"), 429) << "more requests than a channel may take";
   }
 }
 
