@@ -81,7 +81,7 @@ class PipelineLive : public testing::Test {
 };
 
 TEST_F(PipelineLive, CopiesFollowsAndStopsUnderLoad) {
-  Supervisor supervisor(Spec(), RetryOptions{}, &budget_, SystemClock());
+  Supervisor supervisor(Spec(), RestartOptions{}, &budget_, SystemClock());
   supervisor.Start();
   EXPECT_TRUE(Eventually([&] { return AllLive(*supervisor.status()); }))
       << supervisor.status()->error;
@@ -97,8 +97,8 @@ TEST_F(PipelineLive, CopiesFollowsAndStopsUnderLoad) {
 }
 
 TEST_F(PipelineLive, ComesBackAfterTheServerCrashed) {
-  Supervisor supervisor(Spec(), RetryOptions{.max_delay = std::chrono::milliseconds(500)}, &budget_,
-                        SystemClock());
+  Supervisor supervisor(Spec(), RestartOptions{.max_delay = std::chrono::milliseconds(500)},
+                        &budget_, SystemClock());
   supervisor.Start();
   EXPECT_TRUE(Eventually([&] { return AllLive(*supervisor.status()); }))
       << supervisor.status()->error;
@@ -119,7 +119,7 @@ TEST_F(PipelineLive, LargeRowsDoNotOvershootASegment) {
     PipelineSpec spec = Spec();
     spec.streaming = streaming;
     spec.reader.max_bytes = 4 << 20;
-    Supervisor supervisor(std::move(spec), RetryOptions{}, &budget_, SystemClock());
+    Supervisor supervisor(std::move(spec), RestartOptions{}, &budget_, SystemClock());
     supervisor.Start();
     EXPECT_TRUE(Eventually([&] { return AllLive(*supervisor.status()); }))
         << supervisor.status()->error;
@@ -133,7 +133,7 @@ TEST_F(PipelineLive, LargeRowsDoNotOvershootASegment) {
 }
 
 TEST_F(PipelineLive, ResyncCopiesATableAgain) {
-  Supervisor supervisor(Spec(), RetryOptions{}, &budget_, SystemClock());
+  Supervisor supervisor(Spec(), RestartOptions{}, &budget_, SystemClock());
   supervisor.Start();
   EXPECT_TRUE(Eventually([&] { return AllLive(*supervisor.status()); }))
       << supervisor.status()->error;

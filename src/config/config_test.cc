@@ -482,6 +482,11 @@ TEST_F(SecretFile, MustBeOursAloneAndARealFile) {
   unlink(link.c_str());
   ASSERT_EQ(symlink(Write("target", "x", 0600).c_str(), link.c_str()), 0);
   EXPECT_EQ(CodeOf(link), "ETL-C022");
+  if (geteuid() != 0) return;
+  const std::string owned = Write("owned", "x", 0600);
+  EXPECT_TRUE(SecretRef::File(owned).Resolve().ok());
+  ASSERT_EQ(chown(owned.c_str(), 65534, 65534), 0);
+  EXPECT_EQ(CodeOf(owned), "ETL-C022");
 }
 
 TEST(SecretRef, UnsetVariableIsAConfigurationErrorThatNamesIt) {

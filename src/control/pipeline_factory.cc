@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 
 #include "destination/duckdb/duckdb_destination.h"
+#include "destination/snowflake/key.h"
+#include "destination/snowflake/snowflake_destination.h"
 
 namespace etl {
 namespace {
@@ -20,6 +22,57 @@ constexpr int kDuckDbThreads = 1;
 // More makes fewer of the transactions go to disk, but each write then stops the reader for longer.
 constexpr int64_t kOpenTransactionsMemory = int64_t{64} << 20;
 
+// Bodies that the service has not committed: enough for a few seconds of it, and for two of the
+// largest.
+constexpr int64_t kSnowflakeBytesMin = int64_t{8} << 20;
+constexpr int64_t kSnowflakeBytesMax = int64_t{64} << 20;
+int64_t SnowflakeShare(int64_t memory) { return memory / 4; }
+
+int CountDuckDbFiles(const Config& config) {
+  return static_cast<int>(std::count_if(
+      config.destinations.begin(), config.destinations.end(), [&](const auto& destination) {
+        return !destination.second.snowflake.has_value() &&
+               std::any_of(config.pipelines.begin(), config.pipelines.end(),
+                           [&](const auto& pipeline) {
+                             return pipeline.second.destination == destination.first;
+                           });
+      }));
+}
+
+int CountSnowflakePipelines(const Config& config) {
+  return static_cast<int>(
+      std::count_if(config.pipelines.begin(), config.pipelines.end(), [&](const auto& pipeline) {
+        return config.destinations.at(pipeline.second.destination).snowflake.has_value();
+      }));
+}
+
+// What the destinations do not take.
+int64_t BatchShare(int64_t memory, int duckdb_files, int snowflake_pipelines) {
+  const int64_t taken = (duckdb_files > 0 ? DuckDbShare(memory) : 0) +
+                        (snowflake_pipelines > 0 ? SnowflakeShare(memory) : 0);
+  return std::max<int64_t>(memory - taken, int64_t{16} << 20);
+}
+
+// The key is looked at now, so that one that cannot be used stops a command before it touches
+// anything, and read again at each start and whenever its file changes.
+Status UseSnowflake(const DestinationConfig& destination, int64_t bytes_max, PipelineSpec* spec) {
+  SnowflakeOptions options;
+  options.config = *destination.snowflake;
+  options.key = [config = options.config]() -> Result<KeyOrigin> {
+    return KeyFromConfig(config.private_key, config.private_key_passphrase);
+  };
+  options.on_unrepresentable = spec->reader.batch.on_unrepresentable;
+  options.bytes_max = bytes_max;
+  ETL_RETURN_IF_ERROR(MakeSnowflakeAccount(options.config.account, options.config.url).status());
+  ETL_ASSIGN_OR_RETURN(const KeyOrigin key, options.key());
+  ETL_RETURN_IF_ERROR(key.read().status());
+  spec->make_destination = [options =
+                                std::move(options)]() -> Result<std::unique_ptr<Destination>> {
+    return std::make_unique<SnowflakeDestination>(options, SystemClock());
+  };
+  return Status::OK();
+}
+
 ColumnRules RulesOf(const ColumnRulesConfig& config) {
   return {.exclude = config.exclude, .hash = config.hash};
 }
@@ -27,22 +80,16 @@ ColumnRules RulesOf(const ColumnRulesConfig& config) {
 }  // namespace
 
 ProcessResources::ProcessResources(const Config& config)
-    : budget_(std::max<int64_t>(config.limits.memory - DuckDbShare(config.limits.memory),
-                                int64_t{16} << 20)),
+    : ProcessResources(config, CountDuckDbFiles(config), CountSnowflakePipelines(config)) {}
+
+ProcessResources::ProcessResources(const Config& config, int duckdb_files, int snowflake_pipelines)
+    : budget_(BatchShare(config.limits.memory, duckdb_files, snowflake_pipelines)),
       disk_(config.limits.spill),
-      limits_(config.limits) {
-  int64_t files = 0;
-  for (const auto& [name, destination] : config.destinations) {
-    if (destination.snowflake.has_value()) continue;
-    for (const auto& [pipeline, definition] : config.pipelines) {
-      if (definition.destination == name) {
-        ++files;
-        break;
-      }
-    }
-  }
-  duckdb_memory_ = DuckDbShare(config.limits.memory) / std::max<int64_t>(files, 1);
-}
+      limits_(config.limits),
+      duckdb_memory_(DuckDbShare(config.limits.memory) / std::max(duckdb_files, 1)),
+      snowflake_bytes_(
+          std::clamp(SnowflakeShare(config.limits.memory) / std::max(snowflake_pipelines, 1),
+                     kSnowflakeBytesMin, kSnowflakeBytesMax)) {}
 
 std::shared_ptr<DuckDbFile> ProcessResources::FileOf(const DestinationConfig& destination) {
   return files_.Get({.path = destination.path,
@@ -66,13 +113,6 @@ Result<PipelineSpec> MakePipelineSpec(const Config& config, const std::string& n
                                       ProcessResources* resources) {
   const PipelineConfig& pipeline = config.pipelines.at(name);
   const DestinationConfig& destination = config.destinations.at(pipeline.destination);
-  if (destination.snowflake.has_value()) {
-    return MakeError(ErrorKind::kConfig, "ETL-C040",
-                     fmt::format("pipeline {}: this version does not carry out pipelines into "
-                                 "Snowflake yet",
-                                 name),
-                     "use a destination of type: duckdb");
-  }
   PipelineSpec spec;
   spec.name = name;
   ETL_ASSIGN_OR_RETURN(spec.source, MakeSourceOptions(config, pipeline));
@@ -109,6 +149,11 @@ Result<PipelineSpec> MakePipelineSpec(const Config& config, const std::string& n
   if (!pipeline.hash_key.empty()) {
     ETL_ASSIGN_OR_RETURN(const Secret key, pipeline.hash_key.Resolve());
     reader.batch.hash_key = std::string(key.Reveal());
+  }
+  if (destination.snowflake.has_value()) {
+    ETL_RETURN_IF_ERROR(WithContext(UseSnowflake(destination, resources->snowflake_bytes(), &spec),
+                                    "pipeline " + name));
+    return spec;
   }
   spec.make_destination =
       [file = resources->FileOf(destination)]() -> Result<std::unique_ptr<Destination>> {

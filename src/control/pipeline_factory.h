@@ -21,14 +21,19 @@ class ProcessResources {
   /// `limits.spill`, for transactions that are open at the source.
   ByteBudget* disk() { return &disk_; }
   const LimitsConfig& limits() const { return limits_; }
+  /// Of rows that are on their way to Snowflake, for each of its pipelines.
+  int64_t snowflake_bytes() const { return snowflake_bytes_; }
   /// The file of a DuckDB destination; the same object for the same path.
   std::shared_ptr<DuckDbFile> FileOf(const DestinationConfig& destination);
 
  private:
+  ProcessResources(const Config& config, int duckdb_files, int snowflake_pipelines);
+
   ByteBudget budget_;
   ByteBudget disk_;
   LimitsConfig limits_;
   int64_t duckdb_memory_;
+  int64_t snowflake_bytes_;
   DuckDbFiles files_;
 };
 

@@ -100,7 +100,7 @@ class Service {
     running.definition = config_->pipelines.at(name);
     running.supervisor = std::make_unique<Supervisor>(
         std::move(spec),
-        RetryOptions{.max_delay = running.definition.retry_max_delay, .give_up = std::nullopt},
+        RestartOptions{.max_delay = running.definition.retry_max_delay, .give_up = std::nullopt},
         resources_.budget(), context_.clock);
     Result<bool> paused = context_.catalog.Paused(name);
     if (paused.ok() && *paused) running.supervisor->Pause();

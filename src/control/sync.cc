@@ -124,7 +124,7 @@ Status RunOrAwait(ControlContext& context, Syncing& sync, ProcessResources& reso
   ETL_ASSIGN_OR_RETURN(PipelineSpec spec, MakePipelineSpec(*context.config, sync.name, &resources));
   sync.supervisor = std::make_unique<Supervisor>(
       std::move(spec),
-      RetryOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
+      RestartOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
       resources.budget(), context.clock);
   sync.supervisor->SetTarget(sync.target);
   ETL_ASSIGN_OR_RETURN(const std::vector<Request> requests,
@@ -169,7 +169,8 @@ Result<bool> LookElsewhere(ControlContext& context, Syncing& sync, ProcessResour
   const bool fresh = seen && seen->at > awaited.asked_at;
   if (fresh) {
     if (context.on_status) context.on_status(*seen);
-    if (!Halted(*seen) && seen->position >= sync.target && AllTablesSettled(*seen)) {
+    const bool reached = seen->position >= sync.target && seen->applied >= sync.target;
+    if (!Halted(*seen) && reached && AllTablesSettled(*seen)) {
       if (!AnyTableStopped(*seen)) return true;
       // The request has them tried again: what shows before that is no verdict.
       if (awaited.obeyed_since != kNever && now - awaited.obeyed_since >= kStartTime)
@@ -198,7 +199,10 @@ Result<bool> LookElsewhere(ControlContext& context, Syncing& sync, ProcessResour
       awaited.error = seen->error;
     }
     // A copy that fails at the same place again and again reads the same rows every time.
-    if (moved || rows > awaited.most_rows || (rows != awaited.rows && !awaited.retried))
+    // Stored, and the destination is at work to show it: how long that takes is not ours to say.
+    const bool showing = seen->position >= sync.target && seen->applied < sync.target &&
+                         seen->phase == PipelinePhase::kRunning && !awaited.retried;
+    if (moved || showing || rows > awaited.most_rows || (rows != awaited.rows && !awaited.retried))
       awaited.progress = now;
     awaited.position = std::max(awaited.position, seen->position);
     awaited.rows = rows;

@@ -188,7 +188,7 @@ class Verifier {
  private:
   // A target of somebody else may stand in the place of ours; what was stored tells the truth.
   bool Reached(Lsn target) const {
-    return work_.supervisor->reached() && work_.supervisor->status()->position >= target;
+    return work_.supervisor->reached() && work_.supervisor->status()->applied >= target;
   }
 
   // Both sides at one position; false if the pipeline was started anew meanwhile.

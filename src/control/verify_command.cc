@@ -52,7 +52,7 @@ Result<VerifyReport> VerifyAlone(ControlContext& context, const VerifyOptions& o
                        MakePipelineSpec(*context.config, options.pipeline, &resources));
   Supervisor supervisor(
       std::move(spec),
-      RetryOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
+      RestartOptions{.max_delay = definition.retry_max_delay, .give_up = definition.retry_give_up},
       resources.budget(), context.clock);
   supervisor.Start();
   Result<VerifyReport> report = VerifyRunning({.config = context.config,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -22,6 +23,8 @@ enum class Mode : uint8_t { kMirror, kAppend };
 struct StartOptions {
   std::string pipeline;
   Mode mode = Mode::kMirror;
+  /// Once set, Start ends soon, with an error; outlives it. May be null.
+  const std::atomic<bool>* stop = nullptr;
 };
 
 /// Written once, before the first segment: which history the positions belong to. `position` is the
@@ -37,6 +40,9 @@ struct NewHistory {
 struct Progress {
   bool worked = false;
   Lsn durable;  ///< boundary stored at the destination; cumulative
+  /// Boundary up to which the tables of all live copies hold everything that readers are to see;
+  /// not cumulative. Not valid: what is durable is what readers see.
+  Lsn applied;
   struct ChunkDone {
     TableId table;
     uint32_t generation = 1;

@@ -98,6 +98,7 @@ struct Segment {
   std::vector<SegmentPart> parts;
   bool complete = true;  ///< false: more of the same destination transaction follows
   Lsn end;               ///< a boundary (rule 1.2); meaningful if complete
+  bool awaited = false;  ///< somebody waits until readers see everything below `end`
   int64_t rows = 0;
   int64_t bytes = 0;
   UnixMicros last_commit_time = 0;  ///< of the newest transaction in it; 0: none

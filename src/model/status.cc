@@ -27,6 +27,7 @@ std::string StatusToJson(const PipelineStatus& status) {
       {"name", status.name},
       {"phase", PipelinePhaseName(status.phase)},
       {"position", status.position.valid() ? Json(FormatLsn(status.position)) : Json(nullptr)},
+      {"applied", status.applied.valid() ? Json(FormatLsn(status.applied)) : Json(nullptr)},
       {"source_position",
        status.source_position.valid() ? Json(FormatLsn(status.source_position)) : Json(nullptr)},
       {"lag_bytes", status.lag_bytes},
@@ -71,6 +72,8 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
       return value.is_null() ? std::string() : value.get<std::string>();
     };
     status.position = lsn("position");
+    // An earlier version wrote none, and had no destination in which the two differ.
+    status.applied = json.contains("applied") ? lsn("applied") : status.position;
     status.source_position = lsn("source_position");
     status.lag_bytes = json.at("lag_bytes");
     if (!json.at("lag_seconds").is_null())

@@ -30,6 +30,7 @@ struct PipelineStatus {
   std::string name;
   PipelinePhase phase = PipelinePhase::kStopped;
   Lsn position;         ///< stored at the destination
+  Lsn applied;          ///< what its readers see
   Lsn source_position;  ///< where the source stands, as far as known
   int64_t lag_bytes = 0;
   std::optional<double> lag_seconds;  ///< 0 when caught up; none: unknown

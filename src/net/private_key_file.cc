@@ -1,5 +1,6 @@
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include <fcntl.h>
@@ -9,24 +10,13 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/secret_file.h"
 #include "net/private_key.h"
 
 namespace etl {
 namespace {
-
-constexpr size_t kKeyFileBytesMax = 64 * 1024;
-
-Status FileError(const std::string& path, std::string why, std::string remedy) {
-  return MakeError(ErrorKind::kConfig,
-                   ErrorParts{.code = "ETL-C022",
-                              .what = fmt::format("the secret file {} cannot be used", path),
-                              .why = std::move(why),
-                              .safe = {},
-                              .remedy = std::move(remedy)});
-}
 
 class Descriptor {
  public:
@@ -52,30 +42,12 @@ class SecureBuffer {
   SecureBuffer(const SecureBuffer&) = delete;
   SecureBuffer& operator=(const SecureBuffer&) = delete;
   char* data() const { return data_; }
-  size_t size() const { return size_; }
+  std::span<char> span() const { return {data_, size_}; }
 
  private:
   char* const data_;
   const size_t size_;
 };
-
-Status CheckFile(const std::string& path, const struct stat& facts) {
-  if (!S_ISREG(facts.st_mode))
-    return FileError(path, "it is not a regular file", "name a file that holds the key");
-  if (facts.st_uid != geteuid() && facts.st_uid != 0) {
-    return FileError(path, "it belongs to another user",
-                     fmt::format("chown it to the user that runs etl-stream: {}", path));
-  }
-  if ((facts.st_mode & 077) != 0) {
-    return FileError(path, fmt::format("others may read it (mode {:04o})", facts.st_mode & 07777U),
-                     fmt::format("chmod 600 {}", path));
-  }
-  if (facts.st_size > static_cast<off_t>(kKeyFileBytesMax)) {
-    return FileError(path, fmt::format("it is larger than {} bytes", kKeyFileBytesMax),
-                     "name a file that holds the key");
-  }
-  return Status::OK();
-}
 
 Status NotWritten(const std::string& path, int reason) {
   return MakeError(ErrorKind::kUsage, "ETL-U004",
@@ -97,25 +69,9 @@ bool WriteAll(int fd, const char* data, size_t size) {
 
 Result<std::unique_ptr<PrivateKey>> PrivateKey::ReadFile(const std::string& path,
                                                          const Secret& passphrase) {
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
-  if (file.get() < 0) {
-    if (errno == ELOOP) return FileError(path, "it is a symbolic link", "name the file itself");
-    return FileError(path, std::strerror(errno), fmt::format("ls -l {}", path));
-  }
-  struct stat facts = {};
-  if (fstat(file.get(), &facts) != 0)
-    return FileError(path, std::strerror(errno), fmt::format("ls -l {}", path));
-  ETL_RETURN_IF_ERROR(CheckFile(path, facts));
-  const SecureBuffer text(kKeyFileBytesMax);
-  if (text.data() == nullptr) return FileError(path, "no memory is left for it", {});
-  size_t size = 0;
-  while (size < text.size()) {
-    const ssize_t got = read(file.get(), text.data() + size, text.size() - size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return FileError(path, std::strerror(errno), fmt::format("ls -l {}", path));
-    if (got == 0) break;
-    size += static_cast<size_t>(got);
-  }
+  const SecureBuffer text(kSecretFileBytesMax + 1);
+  if (text.data() == nullptr) return SecretFileError(path, "no memory is left for it", {});
+  ETL_ASSIGN_OR_RETURN(const size_t size, ReadSecretFile(path, text.span()));
   return FromPem({text.data(), size}, passphrase, path);
 }
 

@@ -58,8 +58,9 @@ Result<std::unique_ptr<Pipeline>> Pipeline::Start(const PipelineSpec& spec, Hist
 // The destination says where to go on; the source is made ready for it.
 Status Pipeline::PrepareEnds(History history) {
   ETL_ASSIGN_OR_RETURN(destination_, spec_.make_destination());
-  ETL_ASSIGN_OR_RETURN(checkpoint_,
-                       destination_->Start({.pipeline = spec_.name, .mode = spec_.reader.mode}));
+  ETL_ASSIGN_OR_RETURN(checkpoint_, destination_->Start({.pipeline = spec_.name,
+                                                         .mode = spec_.reader.mode,
+                                                         .stop = spec_.source.stop}));
 
   const Instant deadline = clock_.Now() + spec_.connect_timeout;
   SourceOptions source = spec_.source.Clone();

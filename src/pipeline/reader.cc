@@ -123,6 +123,7 @@ Status Reader::TakeReplies(Instant now) {
         commit_times_.pop_front();
       }
     }
+    applied_ = reply->progress.applied;
     for (const Progress::ChunkDone& done : reply->progress.chunks) {
       TableRuntime* table = tables_.Find(done.table);
       if (table != nullptr && table->copy && table->copy->generation() == done.generation) {
@@ -265,6 +266,11 @@ Status Reader::PushSegment(bool complete, Instant now) {
   board_->changes.fetch_add(segment.rows, std::memory_order_relaxed);
   if (complete) {
     handed_ = received_;
+    const Lsn awaited = AwaitedPosition();
+    if (applied_ < awaited && handed_ >= awaited) {
+      segment.awaited = true;
+      awaited_ = handed_;
+    }
     if (segment.last_commit_time != 0)
       commit_times_.emplace_back(handed_, segment.last_commit_time);
   }
@@ -287,13 +293,21 @@ void Reader::Deliver(Delivery delivery, int64_t bytes) {
   worked_ = true;
 }
 
+// Up to where readers of the destination have to see everything; 0/0: nobody waits for them.
+Lsn Reader::AwaitedPosition() const { return std::max(target_, holding_ ? handed_ : Lsn{}); }
+
 // An idle or foreign stretch of WAL is stored at the destination before it is confirmed (rule 2.2):
-// now and then, and at once when somebody waits for it.
+// now and then, and at once when somebody waits for it. What is stored and not yet shown to readers
+// is asked for, once.
 void Reader::StoreIdlePosition(Instant now) {
-  if (in_transaction_ || piece_open_ || !segment_.empty() || segments_in_flight_ > 0 ||
-      received_ <= handed_)
+  if (in_transaction_ || piece_open_ || !segment_.empty() || segments_in_flight_ > 0) return;
+  if (!CanDeliver()) return;
+  if (const Lsn awaited = AwaitedPosition();
+      applied_.valid() && applied_ < awaited && durable_ >= awaited && awaited_ < awaited) {
+    (void)PushSegment(true, now);
     return;
-  if (holding_ || !CanDeliver()) return;
+  }
+  if (holding_ || received_ <= handed_) return;
   bool waited_for = reply_wanted_ || target_ > durable_ || draining_;
   for (TableId id : tables_.ids()) {
     const TableRuntime& table = tables_.at(id);
@@ -385,6 +399,7 @@ void Reader::Publish(Instant now) {
   status->name = options_.pipeline;
   status->phase = first_look_done_ ? PipelinePhase::kRunning : PipelinePhase::kCopying;
   status->position = durable_;
+  status->applied = applied_;
   status->source_position = std::max(server_end_, received_);
   status->lag_bytes = static_cast<int64_t>(status->source_position.value -
                                            std::min(durable_, status->source_position).value);
@@ -424,10 +439,11 @@ void Reader::Publish(Instant now) {
     status->tables.push_back(std::move(row));
   }
   board_->status.Store(std::move(status));
-  const bool reached = target_.valid() && durable_ >= target_ && AllSettled();
+  const bool reached =
+      target_.valid() && durable_ >= target_ && applied_ >= target_ && AllSettled();
   if (reached != board_->reached.exchange(reached)) board_->changed.Notify();
   const bool stored = segment_.empty() && !piece_open_ && in_flight_.empty() && durable_ >= handed_;
-  const Lsn held = holding_ && stored ? hold_at_ : Lsn{};
+  const Lsn held = holding_ && stored && applied_ >= handed_ ? hold_at_ : Lsn{};
   if (held.value != board_->held_at.exchange(held.value)) board_->changed.Notify();
 }
 

@@ -69,8 +69,8 @@ struct ReaderBoard {
   Latest<PipelineStatus> status;
   std::atomic<uint64_t> durable{0};  ///< stored position
   std::atomic<bool> reached{
-      false};  ///< the target of SetTarget is stored and every table is live or stopped
-  std::atomic<uint64_t> held_at{0};  ///< HoldAt is in force and everything below is stored: its LSN
+      false};  ///< readers see the target of SetTarget; every table is live or stopped
+  std::atomic<uint64_t> held_at{0};  ///< HoldAt is in force and readers see what is below: its LSN
   std::atomic<bool> frozen{false};
   std::atomic<bool> drained{false};
   std::atomic<int64_t> changes{0};
@@ -101,6 +101,7 @@ class Reader : public Stage {
   Status HandOver(Instant now);
   Status PushSegment(bool complete, Instant now);
   void StoreIdlePosition(Instant now);
+  Lsn AwaitedPosition() const;
   Status SendStatus(Instant now);
   void Publish(Instant now);
   bool Replaced(const TableRuntime& table);
@@ -202,6 +203,8 @@ class Reader : public Stage {
   Lsn received_;
   Lsn handed_;
   Lsn durable_;
+  Lsn applied_;     ///< what readers of the destination see
+  Lsn awaited_;     ///< newest end that was handed over as awaited
   Lsn server_end_;  ///< newest walEnd or insert position seen
   Lsn reported_;
   bool reply_wanted_ = false;

@@ -26,7 +26,7 @@ Policy PolicyFor(ErrorKind kind) {
   }
 }
 
-Supervisor::Supervisor(PipelineSpec spec, RetryOptions retry, ByteBudget* budget,
+Supervisor::Supervisor(PipelineSpec spec, RestartOptions retry, ByteBudget* budget,
                        const Clock& clock)
     : spec_(std::move(spec)), retry_(retry), budget_(budget), clock_(clock) {
   spec_.source.stop = &stop_;

@@ -25,7 +25,7 @@ enum class Policy : uint8_t {
 };
 Policy PolicyFor(ErrorKind kind);
 
-struct RetryOptions {
+struct RestartOptions {
   Duration max_delay = std::chrono::minutes(1);
   /// Once failures have gone on for so long without progress between them, an error that would be
   /// retried stops the pipeline (`sync`). None: for ever (`run`). Progress is what a new life need
@@ -38,7 +38,7 @@ struct RetryOptions {
 /// pipeline on a thread of its own.
 class Supervisor {
  public:
-  Supervisor(PipelineSpec spec, RetryOptions retry, ByteBudget* budget, const Clock& clock);
+  Supervisor(PipelineSpec spec, RestartOptions retry, ByteBudget* budget, const Clock& clock);
   /// Stop must have been called if Start was.
   ~Supervisor();
 
@@ -91,7 +91,7 @@ class Supervisor {
   bool CopiedFurther(const PipelineStatus& status);
 
   PipelineSpec spec_;  ///< not changed after construction
-  const RetryOptions retry_;
+  const RestartOptions retry_;
   ByteBudget* const budget_;
   const Clock& clock_;
 

@@ -51,12 +51,15 @@ Result<Wake> Writer::Step(Instant now) {
   // gather at the reader.
   const uint64_t taken =
       destination_->Ready(now) ? accepted_ : accepted_ - (accepted_ > reported_ ? 1 : 0);
-  const bool news = taken > reported_ || HasNews(progress) || progress.worked;
+  const Lsn applied = progress.applied.valid() ? progress.applied : progress.durable;
+  const bool shown = std::exchange(applied_, applied) != applied;
+  const bool news = taken > reported_ || HasNews(progress) || progress.worked || shown;
   if (news) {
     if (!unsent_) unsent_.emplace();
     unsent_->taken = std::max(taken, reported_);
     reported_ = unsent_->taken;
     unsent_->progress.durable = std::max(unsent_->progress.durable, progress.durable);
+    unsent_->progress.applied = applied;
     Append(unsent_->progress.chunks, std::move(progress.chunks));
     Append(unsent_->progress.folds, std::move(progress.folds));
     Append(unsent_->progress.stopped, std::move(progress.stopped));

@@ -33,6 +33,7 @@ class Writer : public Stage {
   std::deque<std::pair<Lsn, Instant>> received_;  ///< segments on their way: end → when received
   uint64_t accepted_ = 0;
   uint64_t reported_ = 0;
+  Lsn applied_;
   std::optional<WriterReply> unsent_;
 };
 

@@ -99,10 +99,12 @@ Json All(const SnowflakeTable& table) {
        SelectForwardSql(table.names, table.pipeline, 1), SelectLandedSql(table, Lsn{0x100}),
        PurgeLandingSql(table, Lsn{0x100}), PurgeCopiedSql(table),
        PurgeProgressSql(table.names, table.pipeline, 1, Lsn{0x100}), ProbeWindowSql(table, window),
-       CreateTaskSql(table, task), SuspendTaskSql(table), ResumeTaskSql(table), SwapStateSql(table),
-       FinishSwapSql(table), DropRetiredSql(table), SelectColumnsSql(target),
+       EndEarlierSql(table), SwapStateSql(table), FinishSwapSql(table), DropRetiredSql(table),
+       SelectColumnsSql(target),
        RenameTableSql(target, table.names.Retired(table.pipeline, *table.schema))});
   add(MergeSql(table, window));
+  add(PutTaskSql(table, task, "", "shop"));
+  add(FenceTaskSql(table, "shop"));
   add(TaskMergeSql(table, task));
   add(FoldSql(table, fold, target));
   if (table.schema->identity == Identity::kKey) add({MissingSql(table, fold)});
@@ -137,7 +139,12 @@ Json Answer(const Json& json) {
                      .strict = json.value("strict", true)});
   }
   if (what == "probe") return Json{ProbeWindowSql(table, window)};
-  if (what == "task") return TaskMergeSql(table, {.warehouse = "etl_wh"});
+  const TaskOptions task{.warehouse = "etl_wh"};
+  if (what == "task") return TaskMergeSql(table, task);
+  if (what == "put_task")
+    return PutTaskSql(table, task, json.value("seen", ""), json.value("run", "a"));
+  if (what == "fence_task") return FenceTaskSql(table, json.value("run", "a"));
+  if (what == "end_earlier") return Json{EndEarlierSql(table)};
   if (what == "fold") return FoldSql(table, FoldOf(json), Place(json, table));
   if (what == "missing") return Json{MissingSql(table, FoldOf(json))};
   if (what == "swap") {

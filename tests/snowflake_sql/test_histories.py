@@ -54,6 +54,10 @@ class Landing:
         self.engine.run(self.ask("watermark", {"from": start}, live=True))
         self.engine.run(self.ask("watermark", {"from": start + 8}, live=True))  # Repeatable.
 
+    def changes_of(self, what, **more):
+        """Its statements without those that make or drop the task itself."""
+        return [statement for statement in self.ask(what, **more) if statement.startswith("UPDATE")]
+
     def land(self, rows):
         def cell(value, kind):
             text = engine.literal(value)
@@ -126,6 +130,8 @@ class Merges(Case):
         boundaries = [history.commit() for _ in range(rng.randrange(2, 10))]
         low = min(history.truth)
         landing.begin_live(low)
+        if by_task:
+            landing.engine.run(landing.changes_of("put_task"))
         i = 0
         while i < len(boundaries):
             i = min(i + rng.choice([0, 0, 1, 3]), len(boundaries) - 1)
@@ -157,6 +163,33 @@ class Merges(Case):
             self.assertEqual(again, (landing.rows(), landing.left()), what)
             low, i = high, i + 1
         self.assertEqual(landing.left(), 0, f"seed {seed}")
+        landing.engine.close()
+
+    def test_fenced_task(self):
+        """Neither a late run of a task nor one that is put late takes a row behind the fence."""
+        shape = SHAPES[0]
+        history = histories.Keyed(shape, 5)
+        landing = Landing(self.tool, shape)
+        low = min(history.truth)
+        landing.begin_live(low)
+        landing.engine.run(landing.changes_of("put_task"))
+        landing.land(history.landed)
+        landing.forward(history.commit())
+        landing.land(history.landed)
+        before = landing.rows(), landing.left()
+        late = landing.changes_of("put_task", seen="", run="b")
+        landing.engine.run(landing.changes_of("fence_task"))
+        for statements in ([], late, late[1:]):
+            landing.engine.run(statements)
+            with self.assertRaises(duckdb.Error):
+                landing.engine.run(landing.ask("task"))
+            self.assertEqual(before, (landing.rows(), landing.left()))
+        landing.engine.run(landing.changes_of("put_task", seen="none-a", run="b"))
+        landing.engine.run(landing.ask("task"))
+        self.assertEqual(landing.left(), 0)
+        landing.engine.run(landing.ask("end_earlier", generation=2))
+        with self.assertRaises(duckdb.Error):
+            landing.engine.run(landing.ask("task"))
         landing.engine.close()
 
     def test_keyed(self):

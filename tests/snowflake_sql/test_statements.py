@@ -26,7 +26,8 @@ HOSTILE = [
     "🐘" * 15, "e\u0301", "\u0001", " ", " lead", "COMMIT", "a;COMMIT;b", "x' || 'y", "T-STREAMING", "1st", "$money",
 ]
 OWN_NAME = re.compile(r"_?[A-Z][A-Z0-9_]*")
-OWN_TEXT = re.compile(r"[0-9a-f]{6}|[0-9a-f]{16}|[IUDTRK]|1?|13579bdf|02468ace|live|copying|swap|forward|shop|"
+OWN_TEXT = re.compile(r"[0-9a-f]{6}|[0-9a-f]{16}|[IUDTRK]|1?|13579bdf|02468ace|live|copying|swap|former|forward|shop|"
+                      r"(put|none)-shop|"
                       r"the watermark has moved|the target and the changes contradict each other")
 NAMINGS = [engine.NAMING,
            {"database": "Ana\"lytics", "schema": "raw_{schema}", "landing_schema": "et'l", "identifiers": "preserve"},

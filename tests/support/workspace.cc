@@ -147,8 +147,13 @@ void Workspace::Write(const Config& config) const {
   text << "version: 1\nserver: {listen: off}\ncatalog: " << config.catalog << "\n";
   for (const std::string& line : config.top) text << line << "\n";
   text << "sources:\n  s: {type: postgres, url: \"" << config.url << "\"" << config.source
-       << "}\ndestinations:\n  d: {type: duckdb, path: " << config.path << config.destination
-       << "}\npipelines:\n  p:\n    source: s\n    destination: d\n    tables: " << config.tables
+       << "}\ndestinations:\n";
+  if (config.destinations.empty()) {
+    text << "  d: {type: duckdb, path: " << config.path << config.destination << "}\n";
+  } else {
+    text << "  " << config.destinations << "\n";
+  }
+  text << "pipelines:\n  p:\n    source: s\n    destination: d\n    tables: " << config.tables
        << "\n";
   for (const std::string& line : config.pipeline) text << "    " << line << "\n";
   WriteFile("etl-stream.yaml", text.str());

@@ -65,7 +65,7 @@ class Workspace {
   /// Configuration of one pipeline `p` from a libpq connection string into `copy.duckdb`;
   /// `pipeline` are further lines of the pipeline, such as "batch: {max_rows: 5}". `top` are
   /// further lines of the file, `destination` and `source` further keys of theirs (", release:
-  /// off").
+  /// off"). `destinations`: instead of the DuckDB file, the line of destination `d`.
   struct Config {
     std::string url;
     std::string tables = "[\"*.*\"]";
@@ -75,6 +75,7 @@ class Workspace {
     std::string destination;
     std::string path = "copy.duckdb";
     std::string catalog = "catalog.db";
+    std::string destinations;
   };
   void Write(const Config& config) const;
   void WriteFile(const std::string& name, const std::string& text) const;

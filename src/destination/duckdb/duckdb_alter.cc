@@ -8,7 +8,7 @@
 namespace etl {
 namespace {
 
-std::string NameOf(const Column& column, const AlterOptions& options) {
+std::string NameOf(const Column& column, const DuckDbAlterOptions& options) {
   return options.by_attnum ? "c" + std::to_string(column.attnum) : column.name;
 }
 
@@ -48,7 +48,8 @@ Status StoreFill(DuckDbConnection& connection, const std::vector<const Column*>&
 
 /// Columns of `table` that no version of the source has: the metadata behind the source's columns.
 Result<std::vector<std::string>> OwnColumns(DuckDbConnection& connection, const DuckDbTable& table,
-                                            const TableSchema& from, const AlterOptions& options) {
+                                            const TableSchema& from,
+                                            const DuckDbAlterOptions& options) {
   std::set<std::string> known;
   for (const Column& column : from.columns) known.insert(FoldName(NameOf(column, options)));
   ETL_ASSIGN_OR_RETURN(
@@ -66,7 +67,7 @@ Result<std::vector<std::string>> OwnColumns(DuckDbConnection& connection, const 
 
 Status Rebuild(DuckDbConnection& connection, const DuckDbTable& table, const TableSchema& from,
                const TableSchema& to, const std::vector<const Column*>& filled,
-               const FillValues& fill, const AlterOptions& options) {
+               const FillValues& fill, const DuckDbAlterOptions& options) {
   if (!filled.empty()) ETL_RETURN_IF_ERROR(StoreFill(connection, filled, fill));
   std::set<int16_t> has_value;
   for (const Column* column : filled) has_value.insert(column->attnum);
@@ -98,7 +99,7 @@ Status Rebuild(DuckDbConnection& connection, const DuckDbTable& table, const Tab
 }  // namespace
 
 Status AlterTable(DuckDbConnection& connection, const DuckDbTable& table, const TableSchema& from,
-                  const TableSchema& to, const FillValues& fill, AlterOptions options) {
+                  const TableSchema& to, const FillValues& fill, DuckDbAlterOptions options) {
   const auto filled = Filled(from, to, fill);
   if (options.changed || !filled.empty())
     return Rebuild(connection, table, from, to, filled, fill, options);

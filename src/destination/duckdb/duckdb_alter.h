@@ -6,7 +6,7 @@
 
 namespace etl {
 
-struct AlterOptions {
+struct DuckDbAlterOptions {
   /// Columns are called c<attnum> (a pending table): nothing is renamed.
   bool by_attnum = false;
   /// The table had changes in this transaction: an ALTER of it would fail at COMMIT, so it is built
@@ -17,7 +17,7 @@ struct AlterOptions {
 /// Brings the columns of `table` from one version to the next, by attnum, in the transaction at
 /// hand.
 Status AlterTable(DuckDbConnection& connection, const DuckDbTable& table, const TableSchema& from,
-                  const TableSchema& to, const FillValues& fill, AlterOptions options);
+                  const TableSchema& to, const FillValues& fill, DuckDbAlterOptions options);
 
 /// After AlterTable, for an append table: columns are named in `_etl_unchanged` as they are called
 /// now. Returns the number of rows changed.

@@ -12,9 +12,12 @@ ClaimSql::ClaimSql(const SnowflakeTable& table) : watermark_(table.names.Waterma
 }
 
 std::string ClaimSql::Claim(std::string_view phase, const std::string& applied,
-                            const std::string& high) const {
-  return fmt::format("UPDATE {} SET \"CLAIMED\" = {} WHERE {} AND \"PHASE\" = '{}'{}", watermark_,
-                     high, row_, phase, applied.empty() ? "" : " AND \"APPLIED\" = " + applied);
+                            const std::string& high, std::string_view task) const {
+  std::string text = fmt::format("UPDATE {} SET \"CLAIMED\" = {} WHERE {} AND \"PHASE\" = '{}'",
+                                 watermark_, high, row_, phase);
+  if (!applied.empty()) text += " AND \"APPLIED\" = " + applied;
+  if (!task.empty()) text += fmt::format(" AND \"TASK\" = '{}'", task);
+  return text;
 }
 
 std::string ClaimSql::Guard(const std::string& applied, const std::string& high) const {

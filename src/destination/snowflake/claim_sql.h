@@ -12,9 +12,10 @@ class ClaimSql {
  public:
   explicit ClaimSql(const SnowflakeTable& table);
 
-  /// `high` is SQL. `applied` (SQL): what APPLIED must be; empty: whatever it is.
-  std::string Claim(std::string_view phase, const std::string& applied,
-                    const std::string& high) const;
+  /// `high` is SQL. `applied` (SQL): what APPLIED must be; empty: whatever it is. `task`: what TASK
+  /// must be, likewise.
+  std::string Claim(std::string_view phase, const std::string& applied, const std::string& high,
+                    std::string_view task = {}) const;
   /// Fails unless this transaction holds the claim.
   std::string Guard(const std::string& applied, const std::string& high) const;
   std::string Apply(std::string_view phase) const;

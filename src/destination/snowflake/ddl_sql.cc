@@ -53,7 +53,7 @@ std::vector<std::string> BookkeepingSql(const SnowflakeNames& names) {
           "CREATE TABLE IF NOT EXISTS " + names.Watermark().Sql() +
               " (\"PIPELINE\" VARCHAR, \"TABLE_OID\" NUMBER(10,0), \"GENERATION\" NUMBER(10,0), "
               "\"TABLE_NAME\" VARCHAR, \"PHASE\" VARCHAR, \"APPLIED\" VARCHAR(16), "
-              "\"CLAIMED\" VARCHAR(16))"};
+              "\"CLAIMED\" VARCHAR(16), \"TASK\" VARCHAR)"};
 }
 
 std::vector<std::string> CreateSchemasSql(const SnowflakeNames& names, const TableSchema& schema) {
@@ -95,7 +95,7 @@ std::string ForgetCopyingSql(const SnowflakeTable& table) {
 }
 
 std::string SelectWatermarksSql(const SnowflakeNames& names, const std::string& pipeline) {
-  return "SELECT \"TABLE_OID\", \"GENERATION\", \"PHASE\", \"APPLIED\" FROM " +
+  return "SELECT \"TABLE_OID\", \"GENERATION\", \"PHASE\", \"APPLIED\", \"TASK\" FROM " +
          names.Watermark().Sql() + " WHERE " + OfPipeline(pipeline);
 }
 

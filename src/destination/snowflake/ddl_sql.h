@@ -36,9 +36,9 @@ std::string_view ProgressKindName(ProgressKind kind);
 ///
 /// _ETL_PROGRESS: PIPELINE, HISTORY, SEQUENCE, KIND, TABLE_OID, GENERATION, LSN (%016x), BODY
 /// (JSON), AT. Rows are only added (and old ones purged).
-/// _ETL_WATERMARK: PIPELINE, TABLE_OID, GENERATION, TABLE_NAME, PHASE (copying, swap, live),
-/// APPLIED (%016x: merged up to this boundary), CLAIMED. Changed only inside merge and fold
-/// transactions; CLAIMED is NULL outside of them.
+/// _ETL_WATERMARK: PIPELINE, TABLE_OID, GENERATION, TABLE_NAME, PHASE (copying, swap, live,
+/// former), APPLIED (%016x: merged up to this boundary), CLAIMED, TASK (see PutTaskSql). Changed
+/// only inside merge and fold transactions, but for TASK; CLAIMED is NULL outside of them.
 std::vector<std::string> BookkeepingSql(const SnowflakeNames& names);
 
 /// All schemas and the landing table; in `mirror` the target is made by the fold. Repeatable.
@@ -52,7 +52,7 @@ std::string CreateTargetSql(const SnowflakeTable& table, const SnowflakeName& pl
 std::string InsertWatermarkSql(const SnowflakeTable& table, Lsn from, bool live);
 /// Removes the row of a generation whose copy begins anew.
 std::string ForgetCopyingSql(const SnowflakeTable& table);
-/// PIPELINE, TABLE_OID, GENERATION, PHASE, APPLIED of the pipeline.
+/// TABLE_OID, GENERATION, PHASE, APPLIED, TASK of the pipeline's tables.
 std::string SelectWatermarksSql(const SnowflakeNames& names, const std::string& pipeline);
 /// The newest F of a history, or NULL, for a control channel that is gone (rule 6.4).
 std::string SelectForwardSql(const SnowflakeNames& names, const std::string& pipeline,

@@ -24,7 +24,8 @@ class EmulatorProcess {
  public:
   using Json = nlohmann::json;
 
-  explicit EmulatorProcess(const Json& settings = Json::object()) {
+  enum class Tls : uint8_t { kNo, kToo };
+  explicit EmulatorProcess(const Json& settings = Json::object(), Tls tls_too = Tls::kNo) {
     const char* python = std::getenv("ETL_PYTHON");
     const char* source = std::getenv("ETL_SOURCE_DIR");
     ETL_CHECK(python != nullptr && source != nullptr);
@@ -40,6 +41,7 @@ class EmulatorProcess {
                                           .dump());
     const std::string setup = folder_ / "setup.json", state = folder_ / "state.json";
     const std::string place = std::string(source) + "/tests/emulator";
+    const bool tls = tls_too == Tls::kToo;
     int input[2];
     ETL_CHECK(pipe(input) == 0);
     process_ = fork();
@@ -49,8 +51,21 @@ class EmulatorProcess {
       close(input[0]);
       close(input[1]);
       if (chdir(place.c_str()) != 0) _exit(127);
-      execl(python, python, "-m", "snowflake_emulator", "--port", "0", "--setup", setup.c_str(),
-            "--state-file", state.c_str(), "--control-token", "control", nullptr);
+      const char* words[] = {python,
+                             "-m",
+                             "snowflake_emulator",
+                             "--port",
+                             "0",
+                             "--setup",
+                             setup.c_str(),
+                             "--state-file",
+                             state.c_str(),
+                             "--control-token",
+                             "control",
+                             tls ? "--tls-port" : nullptr,
+                             "0",
+                             nullptr};
+      execv(python, const_cast<char* const*>(words));
       _exit(127);
     }
     close(input[0]);
@@ -58,7 +73,10 @@ class EmulatorProcess {
     for (int i = 0; i < 600 && url_.empty(); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       const std::string text = ReadText(state);
-      if (!text.empty()) url_ = Json::parse(text).at("url");
+      if (!text.empty()) {
+        ready_ = Json::parse(text);
+        url_ = ready_.at("url");
+      }
     }
     ETL_CHECK(!url_.empty());
   }
@@ -69,6 +87,11 @@ class EmulatorProcess {
   }
   EmulatorProcess(const EmulatorProcess&) = delete;
   EmulatorProcess& operator=(const EmulatorProcess&) = delete;
+
+  const std::string& url() const { return url_; }
+  /// With Tls::kToo.
+  std::string tls_url() const { return ready_.at("tls_url"); }
+  std::string ca_file() const { return ready_.at("ca_file"); }
 
   SnowflakeConfig Config() const {
     SnowflakeConfig config;
@@ -83,39 +106,70 @@ class EmulatorProcess {
     return config;
   }
 
-  /// `verb` of /_control, as its README says.
+  /// `verb` of /_control, as its README says. Any thread.
   Json Control(const std::string& verb, const std::optional<Json>& body) {
-    HttpRequest request;
-    request.url = url_ + "/_control/" + verb;
-    request.bearer = std::make_shared<const Secret>("control");
-    if (body.has_value()) {
-      request.method = HttpMethod::kPost;
-      request.headers = {{"Content-Type", "application/json"}};
-      request.body = HttpBody::Of(body->dump());
-    }
-    http_.Submit(std::move(request), SystemClock().Now());
-    std::vector<HttpResponse> finished;
-    while (finished.empty()) {
-      http_.Poll(SystemClock().Now(), finished);
-      if (finished.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    if (finished[0].code != 200) {
-      ADD_FAILURE() << verb << ": " << finished[0].body;
-      return {{"rows", Json::array()}};
-    }
-    return Json::parse(finished[0].body);
+    return Answer(verb, Ask(body.has_value() ? HttpMethod::kPost : HttpMethod::kGet, verb, body));
   }
+  void ClearFaults() { Answer("faults", Ask(HttpMethod::kDelete, "faults", std::nullopt)); }
   /// Rows of a table as objects.
   Json Rows(const std::string& schema, const std::string& table, const std::string& order) {
     return Control("rows/DB/" + schema + "/" + table + "?order=" + order, std::nullopt).at("rows");
   }
+  /// The same in any order; null if there is no such table. Names are as Snowflake keeps them.
+  Json RowsIfThere(const std::string& schema, const std::string& table) {
+    const HttpResponse got =
+        Ask(HttpMethod::kGet, "rows/DB/" + Encoded(schema) + "/" + Encoded(table), std::nullopt);
+    if (got.code == 400) return nullptr;
+    return Answer(table, got).at("rows");
+  }
+  /// Statements as ACCOUNTADMIN; the rows of the last one.
+  Json Sql(const std::string& statement) {
+    return Control("sql", Json{{"statement", statement}}).at("rows");
+  }
+  /// POST; a refusal is an answer, too.
+  HttpResponse Ask(const std::string& verb, const Json& body) {
+    return Ask(HttpMethod::kPost, verb, body);
+  }
 
  private:
+  static std::string Encoded(const std::string& name) {
+    static const char* const kDigits = "0123456789ABCDEF";
+    std::string out;
+    for (const char c : name) {
+      const auto byte = static_cast<unsigned char>(c);
+      out += {'%', kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+    return out;
+  }
+  HttpResponse Ask(HttpMethod method, const std::string& verb, const std::optional<Json>& body) {
+    CurlHttpClient http({});
+    HttpRequest request;
+    request.url = url_ + "/_control/" + verb;
+    request.bearer = std::make_shared<const Secret>("control");
+    request.method = method;
+    if (body.has_value()) {
+      request.headers = {{"Content-Type", "application/json"}};
+      request.body = HttpBody::Of(body->dump());
+    }
+    http.Submit(std::move(request), SystemClock().Now());
+    std::vector<HttpResponse> finished;
+    while (finished.empty()) {
+      http.Poll(SystemClock().Now(), finished);
+      if (finished.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return std::move(finished[0]);
+  }
+  static Json Answer(const std::string& verb, const HttpResponse& got) {
+    if (got.code == 200) return Json::parse(got.body);
+    ADD_FAILURE() << verb << ": " << got.body;
+    return {{"rows", Json::array()}};
+  }
+
   ScratchFolder folder_;
   pid_t process_ = -1;
   int input_ = -1;
+  Json ready_;
   std::string url_;
-  CurlHttpClient http_{{}};
 };
 
 }  // namespace etl

@@ -19,6 +19,8 @@ uint64_t Seed() {
   return uint64_t{device()} << 32 | device();
 }
 
+constexpr Duration kStartPatience = std::chrono::seconds(5);
+
 BreakerOptions BreakerOf(const BreakerConfig& config) {
   return {.failures = config.failures,
           .within = config.within,
@@ -80,6 +82,7 @@ SqlRequest SnowflakeLink::Request(std::string what, std::string sql) const {
   request.text = std::move(sql);
   request.warehouse = config_.warehouse;
   request.role = config_.role;
+  if (starting_) request.submit_within = kStartPatience;
   return request;
 }
 
@@ -101,6 +104,16 @@ SqlOutcome SnowflakeLink::RunAndWait(const SqlRequest& request, std::vector<Chan
     if (status.ok() && !*worked) Wait(kNever);
   }
   return std::move(*outcome);
+}
+
+void SnowflakeLink::BeginStart(const std::atomic<bool>* stop) {
+  starting_ = true;
+  stop_ = stop;
+}
+
+void SnowflakeLink::EndStart() {
+  starting_ = false;
+  stop_ = nullptr;
 }
 
 void SnowflakeLink::Interrupt() {

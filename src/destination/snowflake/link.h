@@ -38,7 +38,11 @@ class SnowflakeLink {
   StreamingClient& streaming() { return streaming_; }
   /// Any thread: waits end, now and from now on.
   void Interrupt();
-  bool interrupted() const { return interrupted_.load(); }
+  bool interrupted() const { return interrupted_.load() || (stop_ != nullptr && stop_->load()); }
+  /// While a pipeline starts: a server that cannot be reached is given up soon, for whoever started
+  /// it tries again, and waits end once `stop` is set.
+  void BeginStart(const std::atomic<bool>* stop);
+  void EndStart();
   static Status Interrupted();
 
  private:
@@ -54,6 +58,8 @@ class SnowflakeLink {
   SqlClient sql_;
   StreamingClient streaming_;
   std::atomic<bool> interrupted_ = false;
+  bool starting_ = false;
+  const std::atomic<bool>* stop_ = nullptr;
 };
 
 /// A body of rows as one append of a channel; its positions are the offset tokens.

@@ -148,6 +148,7 @@ struct Plan {
   std::string claim;       ///< SQL of the new high
   std::string guard_high;
   WindowBounds bounds;
+  std::string task;  ///< that TASK must equal; empty: any
 };
 
 std::vector<std::string> Statements(const SnowflakeTable& table, const Plan& plan,
@@ -155,7 +156,7 @@ std::vector<std::string> Statements(const SnowflakeTable& table, const Plan& pla
   const ClaimSql claim(table);
   const Merge merge(table, plan.bounds, options);
   std::vector<std::string> sql{"BEGIN TRANSACTION",
-                               claim.Claim("live", plan.claim_from, plan.claim),
+                               claim.Claim("live", plan.claim_from, plan.claim, plan.task),
                                claim.Guard(plan.claim_from, plan.guard_high)};
   if (options.truncates) sql.push_back(merge.Truncate());
   switch (table.schema->identity) {
@@ -203,7 +204,12 @@ std::string ProbeWindowSql(const SnowflakeTable& table, const MergeWindow& windo
       op, QuoteIdentifier(kUnchangedColumn), text.landing(), text.InRange());
 }
 
-std::vector<std::string> TaskMergeSql(const SnowflakeTable& table, const TaskOptions& options) {
+namespace {
+
+constexpr std::string_view kNoTask = "none-";
+
+std::vector<std::string> TaskStatements(const SnowflakeTable& table, const TaskOptions& options,
+                                        const std::string& version) {
   const ClaimSql claim(table);
   const std::string forward =
       fmt::format("GREATEST(\"APPLIED\", COALESCE({}, \"APPLIED\"))",
@@ -212,27 +218,73 @@ std::vector<std::string> TaskMergeSql(const SnowflakeTable& table, const TaskOpt
                     {.claim_from = "",
                      .claim = forward,
                      .guard_high = "",
-                     .bounds = {claim.Value("APPLIED"), claim.Value("CLAIMED")}},
+                     .bounds = {claim.Value("APPLIED"), claim.Value("CLAIMED")},
+                     .task = version},
                     {.keep_from = options.keep_from});
 }
 
-std::string CreateTaskSql(const SnowflakeTable& table, const TaskOptions& options) {
+std::string TaskHead(const SnowflakeTable& table, const TaskOptions& options) {
+  return fmt::format("CREATE OR REPLACE TASK {} WAREHOUSE = {} SCHEDULE = '{} SECONDS' AS ",
+                     table.names.Task(*table.schema).Sql(),
+                     QuoteIdentifier(table.names.Fold(options.warehouse)), options.every_seconds);
+}
+
+std::string SetTaskSql(const SnowflakeTable& table, const std::string& value) {
+  return fmt::format("UPDATE {} SET \"TASK\" = {} WHERE \"PIPELINE\" = {} AND \"TABLE_OID\" = {}",
+                     table.names.Watermark().Sql(), QuoteLiteral(value),
+                     QuoteLiteral(table.pipeline), table.schema->id.oid);
+}
+
+}  // namespace
+
+std::string TaskVersion(const SnowflakeTable& table, const TaskOptions& options) {
+  // FNV-1a; the texts are our own, nobody looks for two that are alike.
+  uint64_t hash = 14695981039346656037u;
+  const auto add = [&hash](std::string_view text) {
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+    hash = (hash ^ 0xff) * 1099511628211u;
+  };
+  add(TaskHead(table, options));
+  for (const std::string& statement : TaskStatements(table, options, {})) add(statement);
+  return fmt::format("{:016x}", hash);
+}
+
+std::vector<std::string> TaskMergeSql(const SnowflakeTable& table, const TaskOptions& options) {
+  return TaskStatements(table, options, TaskVersion(table, options));
+}
+
+std::vector<std::string> PutTaskSql(const SnowflakeTable& table, const TaskOptions& options,
+                                    const std::string& seen, const std::string& run) {
   std::string body = "BEGIN ";
   for (const std::string& statement : TaskMergeSql(table, options)) body += statement + "; ";
   body += "EXCEPTION WHEN OTHER THEN ROLLBACK; RAISE; END";
-  // As one literal, so that no name in the body can end it.
+  const std::string putting = "put-" + run;
+  const auto set = [&](const std::string& from, const std::string& to) {
+    return fmt::format("{} AND \"GENERATION\" = {} AND COALESCE(\"TASK\", '') = {}",
+                       SetTaskSql(table, to), table.generation, QuoteLiteral(from));
+  };
+  return {set(seen, putting),
+          // As one literal, so that no name in the body can end it.
+          TaskHead(table, options) + "EXECUTE IMMEDIATE " + QuoteLiteral(body),
+          "ALTER TASK " + table.names.Task(*table.schema).Sql() + " RESUME",
+          set(putting, TaskVersion(table, options))};
+}
+
+std::vector<std::string> FenceTaskSql(const SnowflakeTable& table, const std::string& run) {
+  return {"DROP TASK IF EXISTS " + table.names.Task(*table.schema).Sql(),
+          SetTaskSql(table, NoTask(run))};
+}
+
+std::string NoTask(const std::string& run) { return std::string(kNoTask) + run; }
+
+bool MayHaveTask(std::string_view task) { return !task.empty() && !task.starts_with(kNoTask); }
+
+std::string EndEarlierSql(const SnowflakeTable& table) {
   return fmt::format(
-      "CREATE OR REPLACE TASK {} WAREHOUSE = {} SCHEDULE = '{} SECONDS' AS EXECUTE IMMEDIATE {}",
-      table.names.Task(*table.schema).Sql(), QuoteIdentifier(table.names.Fold(options.warehouse)),
-      options.every_seconds, QuoteLiteral(body));
-}
-
-std::string SuspendTaskSql(const SnowflakeTable& table) {
-  return "ALTER TASK IF EXISTS " + table.names.Task(*table.schema).Sql() + " SUSPEND";
-}
-
-std::string ResumeTaskSql(const SnowflakeTable& table) {
-  return "ALTER TASK IF EXISTS " + table.names.Task(*table.schema).Sql() + " RESUME";
+      "UPDATE {} SET \"PHASE\" = 'former' WHERE \"PIPELINE\" = {} AND \"TABLE_OID\" = {} AND "
+      "\"GENERATION\" < {}",
+      table.names.Watermark().Sql(), QuoteLiteral(table.pipeline), table.schema->id.oid,
+      table.generation);
 }
 
 }  // namespace etl

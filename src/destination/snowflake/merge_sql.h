@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "destination/snowflake/ddl_sql.h"
@@ -50,11 +51,27 @@ struct TaskOptions {
 
 /// What the task runs: the same merge, up to the newest F in _ETL_PROGRESS, as statements between
 /// BEGIN and COMMIT. A second run at the same time waits at the claim, then takes what is left.
+///
+/// A run may begin late, or be compiled statement by statement while the table changes. So its
+/// claim holds only while the watermark's TASK says that this very text is the one that counts.
 std::vector<std::string> TaskMergeSql(const SnowflakeTable& table, const TaskOptions& options);
-/// CREATE OR REPLACE TASK; it is suspended until resumed.
-std::string CreateTaskSql(const SnowflakeTable& table, const TaskOptions& options);
-/// A suspended task may still be running: the barrier also merges by itself, which waits for it.
-std::string SuspendTaskSql(const SnowflakeTable& table);
-std::string ResumeTaskSql(const SnowflakeTable& table);
+/// That text, in short: equal only for equal ones.
+std::string TaskVersion(const SnowflakeTable& table, const TaskOptions& options);
+
+/// Makes the task, or makes it anew, and lets it run on its schedule, if TASK still is `seen` (NULL
+/// is empty). Each statement commits by itself; after an end anywhere look at TASK and begin again.
+/// What a run of the engine that was ended had sent may come late: then TASK is another one, and
+/// what it made claims nothing. `run` tells runs apart.
+std::vector<std::string> PutTaskSql(const SnowflakeTable& table, const TaskOptions& options,
+                                    const std::string& seen, const std::string& run);
+/// Removes the task, and waits until no transaction of it is open: whatever of it comes later fails
+/// without having changed a row. Repeatable; to be done before the table is changed.
+std::vector<std::string> FenceTaskSql(const SnowflakeTable& table, const std::string& run);
+/// What TASK is then. There may be a task unless it is that of any run, or NULL.
+std::string NoTask(const std::string& run);
+bool MayHaveTask(std::string_view task);
+/// No merge or fold of earlier generations claims anything from here on: one that was sent would
+/// take the rows of this one.
+std::string EndEarlierSql(const SnowflakeTable& table);
 
 }  // namespace etl

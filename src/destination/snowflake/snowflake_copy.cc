@@ -176,11 +176,14 @@ Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now
     batch.rows = rows.rows;
     const int64_t size = rows.rows->num_rows();
     batch.ops.assign(static_cast<size_t>(size), Op::kSnapshot);
-    for (int64_t i = 0; i < size; ++i)
-      batch.ordinals.push_back(CopiedPosition(checkpoint.from, number, lane->rows++).ordinal);
+    const auto first = static_cast<int64_t>(lane->rows);
+    for (int64_t i = first; i < first + size; ++i)
+      batch.ordinals.push_back(
+          CopiedPosition(checkpoint.from, number, static_cast<uint64_t>(i)).ordinal);
     batch.transactions = {{Lsn{checkpoint.from.value - 1}, 0, 0, size}};
     ETL_RETURN_IF_ERROR(lane->writer->Bind(batch));
-    for (int64_t row = 0; row < size;) {
+    for (int64_t& row = cursor_.row; row < size;) {
+      if (Full()) return false;
       ETL_ASSIGN_OR_RETURN(const bool added, lane->writer->Add(row));
       if (added) {
         ++row;
@@ -188,6 +191,7 @@ Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now
         ETL_RETURN_IF_ERROR(FlushLane(*lane));
       }
     }
+    lane->rows += static_cast<uint64_t>(size);
   }
   // Many small pieces share a request; a chunk's last one ends it.
   if (!rows.done.has_value()) return true;

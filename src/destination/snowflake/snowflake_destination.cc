@@ -42,11 +42,6 @@ SnowflakeTable SnowflakeDestination::Of(const Table& table) const {
 Result<Checkpoint> SnowflakeDestination::Start(const StartOptions& options) {
   ETL_CHECK(!started_);
   start_ = options;
-  if (options.mode == Mode::kMirror && options_.config.merge_by != MergeBy::kEngine) {
-    return MakeError(ErrorKind::kConfig, "ETL-C040",
-                     "this version does not merge by tasks in Snowflake yet",
-                     "use merge: {by: engine}");
-  }
   Result<Checkpoint> checkpoint = StartInner();
   if (!checkpoint.ok()) return Fail(checkpoint.status());
   started_ = true;
@@ -57,6 +52,7 @@ Result<Checkpoint> SnowflakeDestination::StartInner() {
   ETL_ASSIGN_OR_RETURN(KeyOrigin key, options_.key());
   ETL_ASSIGN_OR_RETURN(
       link_, SnowflakeLink::Make(options_.config, options_.streaming, std::move(key), clock_));
+  link_->BeginStart(start_.stop);
   ETL_RETURN_IF_ERROR(Prepare());
   // Opening takes the pipeline from whoever ran it, and waits until what that one wrote is in the
   // table: from here on the log does not change but by us.
@@ -71,6 +67,7 @@ Result<Checkpoint> SnowflakeDestination::StartInner() {
   if (!control_token_.empty()) token = std::stoull(control_token_);
   sequence_ = std::max(log.last_sequence(), token);
   history_ = log.history();
+  run_ = fmt::format("{:x}-{:x}", clock_.WallNow(), sequence_);
   stored_ = log.checkpoint();
   given_end_ = stored_.position;
   Checkpoint out = stored_;
@@ -87,6 +84,7 @@ Result<Checkpoint> SnowflakeDestination::StartInner() {
   ETL_RETURN_IF_ERROR(LoadWatermarks());
   // What was written and does not count must not count later.
   if (stored_.identity.has_value()) ETL_RETURN_IF_ERROR(WriteRecords({log.Begin()}, {}, {}));
+  link_->EndStart();
   return out;
 }
 
@@ -95,6 +93,11 @@ Status SnowflakeDestination::LoadWatermarks() {
       link_->Request("read _ETL_WATERMARK", SelectWatermarksSql(names_, start_.pipeline)), events_);
   ETL_RETURN_IF_ERROR(marks.status);
   TakeWatermarks(marks.results.at(0));
+  for (auto& [oid, table] : tables_) {
+    // Whatever lies in between may have landed.
+    if (table.applied < stored_.position)
+      table.newest = std::max(table.newest, Lsn{stored_.position.value - 1});
+  }
   return Status::OK();
 }
 
@@ -110,9 +113,7 @@ void SnowflakeDestination::TakeWatermarks(const SqlRows& rows) {
     // Folded, and the record of it was not written.
     if (table->mark == "live" && table->state.target == nullptr)
       table->state.target = table->state.checkpoint.schema;
-    // Whatever lies in between may have landed.
-    if (table->applied < stored_.position)
-      table->newest = std::max(table->newest, Lsn{stored_.position.value - 1});
+    table->task = row.at(4).value_or("");
   }
 }
 
@@ -263,6 +264,7 @@ Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
                                   .fingerprint = old.fingerprint},
                    .landing = table.state.landing,
                    .target = table.state.target};
+    fresh.task = table.task;
     table = std::move(fresh);
   }
   stored_ = next;
@@ -279,7 +281,7 @@ Status SnowflakeDestination::SetTimeline(uint32_t timeline) {
 }
 
 bool SnowflakeDestination::Ready(Instant) const {
-  return started_ && failed_.ok() && !delivery_.has_value() && bytes_ < options_.bytes_max &&
+  return started_ && failed_.ok() && !delivery_.has_value() && !Full() &&
          (deferred_.empty() || inside_);
 }
 
@@ -312,10 +314,12 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
   ETL_RETURN_IF_ERROR(Fail(WriteChunks(&progress.worked)));
   ETL_RETURN_IF_ERROR(Fail(StepJobs(now, &progress.worked)));
   progress.durable = stored_.position;
+  progress.applied = AppliedByAll();
   progress.folds = std::exchange(folds_, {});
   progress.chunks = std::exchange(chunks_, {});
   progress.stopped = std::exchange(stops_, {});
-  progress.by = std::min({link_->next_deadline(now), MergesDue(), FreeAt(now)});
+  progress.by =
+      std::min({link_->next_deadline(now), MergesDue(), TasksDue(), FreeAt(now)});
   if (!boundaries_.empty() && forward_at_ > now) progress.by = std::min(progress.by, forward_at_);
   return progress;
 }
@@ -333,6 +337,8 @@ Status SnowflakeDestination::Read(const ReadOptions& options) {
 
 Status SnowflakeDestination::Forget() {
   ETL_CHECK(started_ && !delivery_.has_value());
+  // A record that is still on its way would come back after it was deleted.
+  ETL_RETURN_IF_ERROR(Fail(WaitFor([this] { return written_.empty(); })));
   std::vector<std::string> statements;
   if (start_.mode == Mode::kMirror) {
     for (const auto& [oid, table] : tables_) {

@@ -12,6 +12,7 @@
 #include "destination/destination.h"
 #include "destination/snowflake/channel_spread.h"
 #include "destination/snowflake/link.h"
+#include "destination/snowflake/merge_sql.h"
 #include "destination/snowflake/progress_log.h"
 #include "destination/snowflake/row_writer.h"
 #include "destination/snowflake/table_channel.h"
@@ -24,6 +25,9 @@ struct SnowflakeOptions {
   OnUnrepresentable on_unrepresentable = OnUnrepresentable::kError;
   Duration forward_every = std::chrono::seconds(1);  ///< F is written at most this often
   int64_t bytes_max = int64_t{64} << 20;             ///< compressed, not proved committed
+  /// By task: a table whose changes wait three of its periods and this long is merged by the
+  /// engine.
+  Duration task_grace = std::chrono::minutes(1);
   StreamingOptions streaming;
   SpreadOptions spread;
 };
@@ -39,13 +43,14 @@ struct SnowflakeOptions {
 /// gather.
 ///
 /// In mirror mode the landing rows below F are merged into the targets, by transactions that claim
-/// them (snowflake_jobs.cc), beside the stream.
+/// them (snowflake_jobs.cc), beside the stream; or the tables' tasks do that, which are put in
+/// place and watched from here (snowflake_tasks.cc). Both take their turns at the claim.
 ///
 /// A copy's rows go to the landing table, too, on channels of their own (snowflake_copy.cc); a
 /// chunk counts by its record in the log.
 ///
-/// So far: merge by engine; copies in mirror mode only. Refused with ETL-C040, everything before it
-/// kept: columns that change, copies into append tables, merge by task. A table that has values
+/// So far: copies in mirror mode only. Refused with ETL-C040, everything before it
+/// kept: columns that change, copies into append tables. A table that has values
 /// which were never sent and would have to be read again is stopped. Read is refused.
 ///
 /// Owned and called by the writer thread. Advance never waits; Start, BeginHistory, SetTimeline,
@@ -103,8 +108,18 @@ class SnowflakeDestination : public Destination {
     int spreads_waiting = 0;  ///< records of spreads that are not proved
     Lsn newest;               ///< commit of the newest row that landed
     Lsn applied;              ///< merged up to here, as the watermark says
+    Lsn empty_until;          ///< no row from there to here had to be merged
     std::string mark;         ///< phase of the watermark; empty: not folded by what we know
     Instant merge_at{};
+    std::string task;            ///< TASK of the watermark
+    std::string task_wanted;     ///< of `task_schema`
+    TableSchemaPtr task_schema;  ///< what `task_wanted` was made from
+    Lsn task_stuck;              ///< invalid: nothing waits for the task
+    Instant task_stuck_since{};
+    Instant task_put_at{};   ///< not before
+    bool task_late = false;  ///< the engine merges for it, once …
+    bool task_anew = false;  ///< … and then it is made again
+    bool still = false;      ///< it becomes another table: no job begins
     std::vector<std::unique_ptr<Lane>> lanes;
   };
   /// A boundary whose rows were all given to channels.
@@ -133,10 +148,11 @@ class SnowflakeDestination : public Destination {
     std::vector<Chunk> chunks;
     std::vector<TableId> spreads;
   };
-  /// A fold or a merge.
+  /// A fold, a merge, or something about a task.
   struct Job {
     TableId table;
     bool fold = false;
+    bool task = false;
     int step = 0;
     Lsn low;
     Lsn high;
@@ -148,6 +164,7 @@ class SnowflakeDestination : public Destination {
   struct Cursor {
     size_t part = 0;
     int step = 0;
+    int64_t row = 0;  ///< of the part, or of the chunk's piece
     std::vector<std::string> sql;
     size_t next_sql = 0;
   };
@@ -181,6 +198,7 @@ class SnowflakeDestination : public Destination {
   Result<bool> Apply(const TableFingerprint& fingerprint, Instant now, bool* worked);
   Result<bool> RunSql(const std::string& what, Instant now, bool* worked);
   bool Stores(const Table& table) const;
+  bool Full() const;
   static bool SameLanding(const TableSchema& a, const TableSchema& b);
   void Remember(const Table& table);
   Table* Find(TableId table);
@@ -214,6 +232,7 @@ class SnowflakeDestination : public Destination {
 
   // snowflake_jobs.cc
   Status StepJobs(Instant now, bool* worked);
+  bool BeginMerge(Instant now);
   Status StepMerge(SqlOutcome& outcome, Instant now);
   Status BeginFold(const FoldRequest& request);
   Status StepFold(SqlOutcome& outcome, Instant now);
@@ -225,6 +244,20 @@ class SnowflakeDestination : public Destination {
   bool FoldDue() const;
   Instant MergesDue() const;
   bool MayMerge(const Table& table) const;
+  Lsn AppliedOf(const Table& table) const;
+  Lsn AppliedByAll() const;
+  bool Awaited(const Table& table) const;
+  bool HasChanges(const Table& table) const;
+
+  // snowflake_tasks.cc
+  bool ByTask(const Table& table) const;
+  TaskOptions TaskOf() const;
+  const std::string& WantedTask(Table& table) const;
+  bool BeginTaskJob(Instant now);
+  Status StepTask(const SqlOutcome& outcome, Instant now);
+  Instant TasksDue() const;
+  void LookForLateTasks(Instant now);
+  std::vector<std::string> Fence(Table& table);
 
   const SnowflakeOptions options_;
   const Clock& clock_;
@@ -253,6 +286,8 @@ class SnowflakeDestination : public Destination {
   bool inside_ = false;               ///< a segment was not complete
   std::optional<Job> job_;
   bool job_running_ = false;
+  Instant tasks_looked_at_{};
+  std::string run_;  ///< tells this run from all others, for PutTaskSql
   std::optional<SqlOutcome> job_outcome_;
   std::vector<Progress::ChunkDone> chunks_;  ///< to report
   std::vector<TableStop> stops_;             ///< to report
@@ -262,6 +297,7 @@ class SnowflakeDestination : public Destination {
   std::set<uint32_t> changed_;  ///< tables whose records go with the next boundary
   std::deque<Boundary> boundaries_;
   Lsn given_end_;                  ///< of the newest boundary
+  Lsn awaited_;                    ///< somebody waits until the targets hold everything below
   std::vector<FoldResult> folds_;  ///< to report
   int64_t bytes_ = 0;              ///< given and not proved
   bool started_ = false;

@@ -2,10 +2,12 @@
 
 #include "destination/snowflake/snowflake_destination.h"
 
+#include <atomic>
 #include <span>
 #include <thread>
 
 #include <arrow/api.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 
@@ -30,10 +32,10 @@ class Feed {
       : emulator_(emulator), mode_(mode), random_(seed) {}
 
   void Open() {
-    SnowflakeOptions options = options_;
-    options.config = Config();
-    options.key = [this]() -> Result<KeyOrigin> { return TestOrigin(&key_); };
-    options.forward_every = std::chrono::milliseconds(50);
+    SnowflakeOptions options{.config = Config(),
+                             .key = [this]() -> Result<KeyOrigin> { return TestOrigin(&key_); },
+                             .forward_every = std::chrono::milliseconds(50)};
+    if (tune) tune(options);
     destination_ = std::make_unique<SnowflakeDestination>(std::move(options), SystemClock());
     auto started = destination_->Start({.pipeline = "p", .mode = mode_});
     ASSERT_TRUE(started.ok()) << ErrorLine(started.status());
@@ -63,8 +65,6 @@ class Feed {
     }
   }
 
-  /// Of every run from now on: all but the configuration, the key and how often F is written.
-  SnowflakeOptions& options() { return options_; }
   void Add(Segment segment) { segments_.push_back(std::move(segment)); }
   /// Tables that have no rows yet.
   void AddTables(const std::vector<ModelTable>& tables, Lsn at) {
@@ -137,6 +137,9 @@ class Feed {
     poll(fds.data(), fds.size(), 5);
   }
 
+  /// Changes the options of each run.
+  std::function<void(SnowflakeOptions&)> tune;
+
   Destination& destination() { return *destination_; }
   void Close() { destination_.reset(); }
   const std::vector<Segment>& segments() const { return segments_; }
@@ -199,7 +202,6 @@ class Feed {
   const Mode mode_;
   Random random_;
   int key_ = 0;
-  SnowflakeOptions options_;
   std::unique_ptr<SnowflakeDestination> destination_;
   Checkpoint checkpoint_;
   std::vector<Segment> segments_;
@@ -405,6 +407,185 @@ TEST(SnowflakeDestination, CopiesAndFoldsThoughItIsKilled) {
   }
 }
 
+std::vector<Json> TasksOf(EmulatorProcess& emulator) {
+  return emulator.Control("state", std::nullopt).at("tasks");
+}
+
+/// Runs tasks all the time, and their texts beside them, as runs that begin late would be.
+class TaskRunner {
+ public:
+  explicit TaskRunner(EmulatorProcess& emulator) : emulator_(emulator) {
+    thread_ = std::thread([this] {
+      while (!stop_) {
+        for (const Json& task : TasksOf(emulator_)) {
+          if (task.at("state") == "started")
+            emulator_.Ask("tasks", Json{{"task", task.at("path")}});
+          texts_.push_back(task.at("definition"));
+        }
+        if (texts_.size() > 8) texts_.pop_front();
+        for (const std::string& text : texts_) emulator_.Ask("sql", Json{{"statement", text}});
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      }
+    });
+  }
+  ~TaskRunner() {
+    stop_ = true;
+    thread_.join();
+  }
+  TaskRunner(const TaskRunner&) = delete;
+  TaskRunner& operator=(const TaskRunner&) = delete;
+
+ private:
+  EmulatorProcess& emulator_;
+  std::atomic<bool> stop_ = false;
+  std::deque<std::string> texts_;
+  std::thread thread_;
+};
+
+std::function<void(SnowflakeOptions&)> MergedBy(MergeBy by, Duration grace) {
+  return [by, grace](SnowflakeOptions& options) {
+    options.config.merge_by = by;
+    options.task_grace = grace;
+  };
+}
+
+TEST(SnowflakeDestination, TasksAndTheEngineMergeInTurnsThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    tables.emplace_back(ModelTable::Options{.identity = Identity::kFullRow,
+                                            .seed = static_cast<uint64_t>(seed) + 7,
+                                            .oid = 1001,
+                                            .name = "Items"});
+    const auto equal = [&] {
+      return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]) &&
+             TargetRows(emulator, tables[1], "Items") == ModelRows(tables[1]);
+    };
+    // Each run merges otherwise than the one before, some take the task's turn at once.
+    int runs = 0;
+    feed.tune = [&](SnowflakeOptions& options) {
+      ++runs;
+      MergedBy(runs % 3 == 0 ? MergeBy::kEngine : MergeBy::kTask,
+               std::chrono::seconds(runs % 2 == 0 ? 0 : 60))(options);
+    };
+    {
+      const TaskRunner runner(emulator);
+      feed.AddTables(tables, {2000});
+      Fill(feed, tables, static_cast<uint64_t>(seed), 20);
+      feed.Run(60);
+      if (HasFatalFailure()) return;
+      EXPECT_GT(feed.crashes(), 2);
+      feed.StepUntil(equal);
+    }
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    EXPECT_EQ(TargetRows(emulator, tables[1], "Items"), ModelRows(tables[1]));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(SnowflakeDestination, TaskIsPutWhenATableIsLiveAndGoesWhenTheEngineMergesAgain) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 3);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 3, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  Fill(feed, tables, 3, 5);
+  feed.tune = MergedBy(MergeBy::kTask, std::chrono::hours(1));
+  feed.Run(0);
+  feed.StepUntil([&] { return TasksOf(emulator).size() == 1; });
+  ASSERT_EQ(TasksOf(emulator).size(), 1u);
+  const Json task = TasksOf(emulator)[0];
+  EXPECT_EQ(task.at("path"), (Json{"DB", "ETL", "ETL_MERGE_ORDERS_TASK"}));
+  EXPECT_EQ(task.at("state"), "started");
+  EXPECT_EQ(task.at("schedule"), "10 SECONDS");
+  EXPECT_EQ(task.at("warehouse"), "ETL_WH");
+
+  // All that is in the landing table now is the task's.
+  Fill(feed, tables, 4, 5);
+  const auto landed = [&] {
+    return emulator.Rows("ETL", "LANDING_ORDERS", "_ETL_POSITION").size();
+  };
+  feed.StepUntil([&] { return feed.durable() >= feed.segments().back().end; });
+  EXPECT_GT(landed(), 0u);
+  const Json run = emulator.Control("tasks", Json{{"task", task.at("path")}});
+  EXPECT_EQ(run.at("state"), "SUCCEEDED") << run.dump();
+  EXPECT_EQ(landed(), 0u);
+  EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+
+  // A run that finds it in place leaves it alone; another schedule makes it anew.
+  feed.Open();
+  feed.StepUntil([steps = 0]() mutable { return ++steps > 5; });
+  EXPECT_EQ(TasksOf(emulator)[0].at("definition"), task.at("definition"));
+  feed.tune = [](SnowflakeOptions& options) {
+    MergedBy(MergeBy::kTask, std::chrono::hours(1))(options);
+    options.config.merge_every = std::chrono::seconds(30);
+  };
+  feed.Open();
+  feed.StepUntil([&] { return TasksOf(emulator)[0].at("schedule") == "30 SECONDS"; });
+  EXPECT_EQ(TasksOf(emulator)[0].at("schedule"), "30 SECONDS");
+  EXPECT_EQ(TasksOf(emulator)[0].at("state"), "started");
+
+  feed.tune = MergedBy(MergeBy::kEngine, {});
+  feed.Open();
+  feed.StepUntil([&] { return TasksOf(emulator).empty(); });
+  EXPECT_TRUE(TasksOf(emulator).empty());
+}
+
+TEST(SnowflakeDestination, EngineMergesWhereATaskDoesNotAndPutsItAnew) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 4);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 4, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  feed.tune = MergedBy(MergeBy::kTask, std::chrono::milliseconds(300));
+  feed.Run(0);
+  feed.StepUntil([&] { return TasksOf(emulator).size() == 1; });
+  emulator.Control("sql", Json{{"statement", "DROP TASK DB.ETL.ETL_MERGE_ORDERS_TASK"}});
+  Fill(feed, tables, 4, 5);
+  feed.StepUntil([&] {
+    return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]) &&
+           TasksOf(emulator).size() == 1;
+  });
+  EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+  ASSERT_EQ(TasksOf(emulator).size(), 1u);
+  EXPECT_EQ(TasksOf(emulator)[0].at("state"), "started");
+}
+
+TEST(SnowflakeDestination, ATaskTakesNoRowOfTheNextCopy) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 6);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 6, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  feed.tune = MergedBy(MergeBy::kTask, std::chrono::hours(1));
+  feed.Run(0);
+  feed.StepUntil([&] { return TasksOf(emulator).size() == 1; });
+  ASSERT_EQ(TasksOf(emulator).size(), 1u);
+  const Json task = TasksOf(emulator)[0];
+  const Lsn from = feed.segments().back().end;
+  Segment again;
+  again.parts.push_back(CopyStart{.schema = tables[0].schema(), .generation = 2, .from = from});
+  again.end = {from.value + 8};
+  feed.Add(std::move(again));
+  Fill(feed, tables, 7, 5);
+  feed.StepUntil([&] { return feed.durable() >= feed.segments().back().end; });
+  EXPECT_TRUE(TasksOf(emulator).empty());
+  const auto landed = [&] {
+    return emulator.Rows("ETL", "LANDING_ORDERS", "_ETL_POSITION").size();
+  };
+  const size_t before = landed();
+  EXPECT_GT(before, 0u);
+  const HttpResponse late =
+      emulator.Ask("sql", Json{{"statement", task.at("definition")}, {"schema", "ETL"}});
+  EXPECT_EQ(late.code, 422) << late.body;
+  EXPECT_NE(late.body.find("the watermark has moved"), std::string::npos) << late.body;
+  EXPECT_EQ(landed(), before);
+}
+
 TEST(SnowflakeDestination, AppendsEveryChangeOnceThoughItIsKilledBetweenAnyTwoSteps) {
   for (int seed = 1; seed <= Seeds(); ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
@@ -447,10 +628,12 @@ TEST(SnowflakeDestination, SpreadsHotTablesOverChannelsThoughItIsKilled) {
     EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
     Feed feed(emulator, Mode::kAppend, static_cast<uint64_t>(seed));
     // A channel may take 60 kB a second; what comes would be many times that.
-    feed.options().streaming.bytes_max = 60'000;
-    feed.options().bytes_max = 20'000;
-    feed.options().spread = {
-        .every = std::chrono::milliseconds(100), .bytes_per_second = 60'000, .channels_max = 4};
+    feed.tune = [](SnowflakeOptions& options) {
+      options.streaming.bytes_max = 60'000;
+      options.bytes_max = 20'000;
+      options.spread = {
+          .every = std::chrono::milliseconds(100), .bytes_per_second = 60'000, .channels_max = 4};
+    };
     std::vector<ModelTable> tables;
     tables.emplace_back(
         ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
@@ -473,6 +656,86 @@ TEST(SnowflakeDestination, SpreadsHotTablesOverChannelsThoughItIsKilled) {
     }
     for (const Json& request : emulator.Control("requests?path=/rows", std::nullopt).at("requests"))
       EXPECT_NE(request.at("status"), 429) << "more requests than a channel may take";
+  }
+}
+
+/// A table of texts that compression does not make small: 12 MB of bodies.
+TableSchemaPtr TextsSchema() {
+  auto schema = std::make_shared<TableSchema>();
+  schema->id = {2000};
+  schema->schema = "public";
+  schema->name = "texts";
+  schema->identity = Identity::kKey;
+  schema->columns = {{.attnum = 1, .name = "id", .type = ModelType(TypeKind::kInt8)},
+                     {.attnum = 2, .name = "t", .type = ModelType(TypeKind::kText)}};
+  schema->key = {0};
+  return schema;
+}
+
+std::shared_ptr<arrow::RecordBatch> Texts12MB(const TableSchema& schema) {
+  Random random(1);
+  std::vector<ModelRow> rows;
+  for (int i = 0; i < 3000; ++i) {
+    std::string text = "\"";
+    for (int word = 0; word < 500; ++word) text += fmt::format("{:016x}", random.Next());
+    rows.push_back({std::to_string(i), text + "\""});
+  }
+  return ModelBatch(schema, rows);
+}
+
+size_t Appends(EmulatorProcess& emulator) {
+  size_t count = 0;
+  for (const Json& request : emulator.Control("requests?path=/rows", std::nullopt).at("requests"))
+    count += request.dump().find("LANDING_TEXTS") != std::string::npos ? 1 : 0;
+  return count;
+}
+
+// Of either kind of delivery, one alone is more than may be under way.
+TEST(SnowflakeDestination, StopsInsideALargeDeliveryUntilRowsAreProved) {
+  const TableSchemaPtr schema = TextsSchema();
+  const auto rows = Texts12MB(*schema);
+  for (const bool copied : {false, true}) {
+    SCOPED_TRACE(copied ? "copied rows" : "changes");
+    EmulatorProcess emulator;
+    Feed feed(emulator, Mode::kMirror, 1);
+    feed.tune = [](SnowflakeOptions& options) { options.bytes_max = 1; };
+    Segment first;
+    first.parts.push_back(CopyStart{.schema = schema, .generation = 1, .from = {2000}});
+    first.end = {2000};
+    feed.Add(std::move(first));
+    feed.Open();
+    feed.StepUntil([&] { return feed.durable() >= Lsn{2000}; });
+    emulator.Control("settings", Json{{"commit_lag", 3600}});
+    if (copied) {
+      ChunkRows chunk{.table = schema->id, .chunk = 0, .schema = schema, .rows = rows};
+      chunk.done = ChunkRows::Done{.high = {2000}, .rows = rows->num_rows()};
+      feed.AddChunks(schema->id, {chunk}, {});
+    } else {
+      ChangeBatch batch;
+      batch.schema = schema;
+      batch.rows = rows;
+      batch.ops.assign(static_cast<size_t>(rows->num_rows()), Op::kInsert);
+      for (uint64_t i = 0; i < batch.ops.size(); ++i) batch.ordinals.push_back(2 * i);
+      batch.transactions = {{Lsn{2008}, 0, 7, rows->num_rows()}};
+      Segment segment;
+      segment.parts.push_back(std::move(batch));
+      segment.end = {2016};
+      feed.Add(std::move(segment));
+    }
+    feed.StepUntil([&] { return Appends(emulator) > 0; });
+    feed.StepUntil([steps = 0]() mutable { return ++steps > 10; });
+    EXPECT_EQ(Appends(emulator), 1u);
+    emulator.Control("settings", Json{{"commit_lag", 0}});
+    emulator.Control("commit", Json::object());
+    const auto landed = [&] {
+      const Json counts = emulator.Control("rows/DB/ETL/LANDING_TEXTS?order=ID", std::nullopt);
+      std::set<std::string> ids;
+      for (const Json& row : counts.at("rows")) ids.insert(row.at("ID"));
+      return ids.size();
+    };
+    feed.StepUntil([&] { return landed() == 3000u; });
+    EXPECT_EQ(landed(), 3000u);
+    EXPECT_GE(Appends(emulator), 3u);
   }
 }
 

@@ -1,4 +1,4 @@
-// Work of mirror mode beside the stream, one job at a time: folds and merges.
+// Work of mirror mode beside the stream, one job at a time: folds, merges, and what tasks need.
 
 #include <algorithm>
 #include <charconv>
@@ -61,14 +61,49 @@ Instant SnowflakeDestination::MergesDue() const {
   Instant due = kNever;
   if (job_.has_value() || start_.mode != Mode::kMirror) return due;
   for (const auto& [oid, table] : tables_) {
-    if (MayMerge(table)) due = std::min(due, table.merge_at);
+    if (MayMerge(table)) due = std::min(due, Awaited(table) ? Instant{} : table.merge_at);
   }
   return due;
 }
 
+bool SnowflakeDestination::HasChanges(const Table& table) const {
+  // Not where an earlier run has begun another copy, and ended before that was stored.
+  return table.state.checkpoint.phase == TablePhase::kLive && table.mark == "live" &&
+         !table.still && AppliedOf(table) < stored_.position;
+}
+
 bool SnowflakeDestination::MayMerge(const Table& table) const {
-  return table.state.checkpoint.phase == TablePhase::kLive && table.newest >= table.applied &&
-         stored_.position > table.applied;
+  return HasChanges(table) && (!ByTask(table) || Awaited(table));
+}
+
+bool SnowflakeDestination::BeginMerge(Instant now) {
+  if (start_.mode != Mode::kMirror) return false;
+  for (const auto& [oid, table] : tables_) {
+    if (!MayMerge(table) || (now < table.merge_at && !Awaited(table))) continue;
+    job_ = Job{.table = {oid}, .fold = false, .low = table.applied, .high = stored_.position};
+    return true;
+  }
+  return false;
+}
+
+/// Up to where the target holds everything that was given.
+Lsn SnowflakeDestination::AppliedOf(const Table& table) const {
+  const Lsn known = std::max(table.applied, table.empty_until);
+  return table.newest < known ? std::max(known, stored_.position) : known;
+}
+
+Lsn SnowflakeDestination::AppliedByAll() const {
+  Lsn all = stored_.position;
+  if (start_.mode != Mode::kMirror) return all;
+  for (const auto& [oid, table] : tables_) {
+    if (table.state.checkpoint.phase == TablePhase::kLive) all = std::min(all, AppliedOf(table));
+  }
+  return all;
+}
+
+// Merged once all that somebody waits for is below F: once, not again and again on the way there.
+bool SnowflakeDestination::Awaited(const Table& table) const {
+  return stored_.position >= awaited_ && AppliedOf(table) < awaited_;
 }
 
 Status SnowflakeDestination::StepJobs(Instant now, bool* worked) {
@@ -80,18 +115,14 @@ Status SnowflakeDestination::StepJobs(Instant now, bool* worked) {
       *worked = true;
       return BeginFold(request);
     }
-    for (auto& [oid, table] : tables_) {
-      if (start_.mode != Mode::kMirror || !MayMerge(table) || now < table.merge_at) continue;
-      job_ = Job{.table = {oid}, .fold = false, .low = table.applied, .high = stored_.position};
-      break;
-    }
-    if (!job_.has_value()) return Status::OK();
+    if (!BeginTaskJob(now) && !BeginMerge(now)) return Status::OK();
   }
   *worked = true;
   SqlOutcome outcome = std::exchange(job_outcome_, std::nullopt).value_or(SqlOutcome{});
   if (std::exchange(job_->asking, false)) {
     ETL_RETURN_IF_ERROR(outcome.status);
     TakeWatermarks(outcome.results.at(0));
+    if (job_->task) LookForLateTasks(now);
     outcome = SqlOutcome{};
     if (!job_->fold) job_.reset();
     return Status::OK();
@@ -103,6 +134,7 @@ Status SnowflakeDestination::StepJobs(Instant now, bool* worked) {
     RunJob("look at the watermark of", {SelectWatermarksSql(names_, start_.pipeline)}, now);
     return Status::OK();
   }
+  if (job_->task) return StepTask(outcome, now);
   return job_->fold ? StepFold(outcome, now) : StepMerge(outcome, now);
 }
 
@@ -113,6 +145,7 @@ Status SnowflakeDestination::StepMerge(SqlOutcome& outcome, Instant now) {
   const auto end = [&] {
     job_.reset();
     table.merge_at = now + options_.config.merge_every;
+    if (std::exchange(table.task_late, false)) table.task_anew = true;
     return Status::OK();
   };
   // Stopped, or copied anew, while the question was on its way.
@@ -123,7 +156,7 @@ Status SnowflakeDestination::StepMerge(SqlOutcome& outcome, Instant now) {
       ETL_RETURN_IF_ERROR(outcome.status);
       const SqlRows& counts = outcome.results.at(0);
       if (CountOf(counts, "ROWS") == 0) {
-        if (table.newest < job_->high) table.newest = Lsn{};
+        table.empty_until = job_->high;
         return end();
       }
       RunJob("merge",

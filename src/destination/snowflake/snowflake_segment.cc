@@ -41,6 +41,9 @@ bool SnowflakeDestination::Stores(const Table& table) const {
   return phase == TablePhase::kCopying || phase == TablePhase::kLive;
 }
 
+/// Until some of it is proved, nothing more is given to channels: a delivery may be of any size.
+bool SnowflakeDestination::Full() const { return bytes_ >= options_.bytes_max; }
+
 void SnowflakeDestination::Remember(const Table& table) {
   changed_.insert(table.state.checkpoint.schema->id.oid);
 }
@@ -66,6 +69,7 @@ Result<bool> SnowflakeDestination::ApplySegment(Segment& segment, Instant now, b
   }
   inside_ = !segment.complete;
   if (inside_) return true;
+  if (segment.awaited) awaited_ = std::max(awaited_, segment.end);
   Boundary boundary{.end = segment.end, .owed = {}, .records = {}};
   for (const auto& [oid, table] : tables_) {
     for (size_t i = 0; i < table.channels.size(); ++i) {
@@ -116,11 +120,12 @@ Result<bool> SnowflakeDestination::Apply(const ChangeBatch& batch, Instant now, 
   }
   spreader_.Bind(batch);
   holding_.insert(batch.schema->id.oid);
-  int64_t row = 0;
+  int64_t& row = cursor_.row;
   for (const TransactionRun& run : batch.transactions) {
     const uint32_t channels = ChannelsAt(table->state.spreads, run.commit);
     table->newest = std::max(table->newest, run.commit);
     while (row < run.end_row) {
+      if (Full()) return false;
       const size_t at = spreader_.Channel(row, run.commit, channels);
       TableChannel& channel = table->channels[at];
       if (Landed(*table, channel, {run.commit, batch.ordinals[static_cast<size_t>(row)]})) {
@@ -172,10 +177,13 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
     ETL_ASSIGN_OR_RETURN(const bool closed, CloseTable(table));
     if (!closed) return false;
     if (Busy(start.schema->id)) return false;
+    table.still = true;
     CloseLanes(table);
     const SnowflakeTable of = Of(start.schema, start.generation);
     cursor_.sql = CreateSchemasSql(names_, *start.schema);
     if (start_.mode == Mode::kMirror) {
+      for (std::string& sql : Fence(table)) cursor_.sql.push_back(std::move(sql));
+      cursor_.sql.push_back(EndEarlierSql(of));
       // Its channels end with it. What it holds is of an earlier generation, or comes again.
       cursor_.sql.push_back("DROP TABLE IF EXISTS " + names_.Landing(*start.schema).Sql());
       cursor_.sql.push_back(DropShadowSql(of));
@@ -205,6 +213,7 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
   table.applied = start.from;
   table.newest = {};
   table.state.attempts.clear();
+  table.still = false;
   table.state.spreads.clear();
   Remember(table);
   return true;

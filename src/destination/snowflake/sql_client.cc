@@ -80,6 +80,7 @@ SqlClient::Id SqlClient::Run(const SqlRequest& request, Done done, Instant now) 
   running->ends_at = now + request.timeout + kSlack;
   ApiCall call = MakeCall(*running, HttpMethod::kPost, "", "");
   call.body = HttpBody::Of(SqlRequestBody(request));
+  call.retry.within = request.submit_within.value_or(call.retry.within);
   Running& at = *running_.emplace(id, std::move(running)).first->second;
   at.call = session_.Start(
       std::move(call),

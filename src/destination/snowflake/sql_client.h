@@ -33,6 +33,7 @@ struct SqlRequest {
   std::map<std::string, std::string> parameters;  ///< of the session, such as timezone
   std::string query_tag;
   Duration timeout = std::chrono::minutes(10);  ///< the server ends it then
+  std::optional<Duration> submit_within;  ///< until it was taken; none: as the client's options say
 };
 
 struct SqlOutcome {

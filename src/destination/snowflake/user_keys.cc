@@ -2,20 +2,14 @@
 
 #include <fmt/format.h>
 
+#include "destination/snowflake/identifiers.h"
 #include "net/jwt.h"
 
 namespace etl {
 namespace {
 
 // As the token names the user: in upper case.
-std::string QuotedUser(const std::string& user) {
-  std::string out = "\"";
-  for (char c : UpperAscii(user)) {
-    out += c;
-    if (c == '"') out += c;
-  }
-  return out + "\"";
-}
+std::string QuotedUser(const std::string& user) { return QuoteIdentifier(UpperAscii(user)); }
 
 }  // namespace
 
