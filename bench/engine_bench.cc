@@ -6,7 +6,10 @@
 //   engine_bench snapshot … destination=null|duckdb parallelism=1        until all tables are live
 //   engine_bench latency  … table= seconds=5 rate=10000                  commit received → handed
 //   over engine_bench visible  … table= count=200                             commit → stored, idle
-//   system
+//   system engine_bench append   … table= count=200 sink=URL              when commits were
+//   received
+//
+// With sink=URL, changes go to a Snowflake there (snowflake_sink), in append mode.
 //
 // Prints one JSON line.
 #include <algorithm>
@@ -20,6 +23,7 @@
 #include "control/pipeline_factory.h"
 #include "destination/duckdb/duckdb_destination.h"
 #include "destination/null/null_destination.h"
+#include "destination/snowflake/snowflake_destination.h"
 #include "pipeline/pipeline.h"
 
 namespace etl::bench {
@@ -34,6 +38,22 @@ class NullFrom : public NullDestination {
 
  private:
   Checkpoint checkpoint_;
+};
+
+/// A Snowflake destination that tells of each segment when it is handed over.
+class ObservedSnowflake : public SnowflakeDestination {
+ public:
+  ObservedSnowflake(SnowflakeOptions options, std::function<void(const Segment&)> on_segment)
+      : SnowflakeDestination(std::move(options), SystemClock()),
+        on_segment_(std::move(on_segment)) {}
+  Status Accept(Delivery delivery) override {
+    if (const auto* segment = std::get_if<Segment>(&delivery); segment != nullptr && on_segment_)
+      on_segment_(*segment);
+    return SnowflakeDestination::Accept(std::move(delivery));
+  }
+
+ private:
+  std::function<void(const Segment&)> on_segment_;
 };
 
 template <typename T>
@@ -68,6 +88,7 @@ Config MakeConfig(const Arguments& arguments) {
   pipeline.publication = arguments.Text("publication");
   pipeline.slot = arguments.Text("slot");
   pipeline.snapshot_parallelism = static_cast<int>(arguments.Number("parallelism", 1));
+  pipeline.snapshot_enabled = arguments.Text("sink").empty();
   pipeline.snapshot_chunk_rows = arguments.Number("chunk_rows", pipeline.snapshot_chunk_rows);
   pipeline.batch_max_rows = arguments.Number("max_rows", pipeline.batch_max_rows);
   pipeline.batch_max_bytes = arguments.Number("max_bytes", pipeline.batch_max_bytes);
@@ -98,6 +119,24 @@ class Engine {
                                       : std::make_unique<NullDestination>();
       if (on_segment) null->OnSegment(on_segment);
       return null;
+    };
+  }
+
+  void UseSnowflake(const std::string& url, std::function<void(const Segment&)> on_segment) {
+    SnowflakeOptions options;
+    options.config.account = "BENCH-BENCH";
+    options.config.url = url;
+    options.config.user = "BENCH";
+    options.config.database = "DB";
+    options.config.schema = "S";
+    options.config.landing_schema = "ETL";
+    const PrivateKeyPtr key = Must(PrivateKey::Generate(2048));
+    options.key = [key]() -> Result<KeyOrigin> {
+      return KeyOrigin{.read = [key]() -> Result<PrivateKeyPtr> { return key; },
+                       .changed = [] { return false; }};
+    };
+    spec_.make_destination = [options, on_segment]() -> Result<std::unique_ptr<Destination>> {
+      return std::make_unique<ObservedSnowflake>(options, on_segment);
     };
   }
 
@@ -161,6 +200,7 @@ void Print(const Engine& engine, int64_t changes) {
 
 int RunPrepare(const Arguments& arguments) {
   Engine engine(arguments);
+  if (const std::string sink = arguments.Text("sink"); !sink.empty()) engine.UseSnowflake(sink, {});
   const Lsn target = PositionNow(arguments);
   engine.Start();
   engine.WaitUntilLive(target);
@@ -184,6 +224,7 @@ int RunSnapshot(const Arguments& arguments) {
 int RunChanges(const Arguments& arguments) {
   Engine engine(arguments);
   if (arguments.Text("destination") == "null") engine.UseNull(/*live=*/true, {});
+  if (const std::string sink = arguments.Text("sink"); !sink.empty()) engine.UseSnowflake(sink, {});
   const uint64_t target = ParseLsn(arguments.Text("target"));
   engine.Start();
   engine.WaitForPosition(target);
@@ -279,6 +320,38 @@ int RunVisible(const Arguments& arguments) {
   return 0;
 }
 
+// One commit at a time into an idle system. The sink knows when the rows of each came.
+int RunAppend(const Arguments& arguments) {
+  Engine engine(arguments);
+  // Used by the writer's thread until it is joined, then by this one.
+  std::vector<std::pair<Lsn, Instant>> received;
+  engine.UseSnowflake(arguments.Text("sink"), [&](const Segment& segment) {
+    for (const SegmentPart& part : segment.parts) {
+      if (const auto* batch = std::get_if<ChangeBatch>(&part))
+        received.emplace_back(batch->transactions.back().commit, segment.received);
+    }
+  });
+  engine.Start();
+  const ConnectionPtr connection = Connect(arguments.Text("url"), /*replication=*/false);
+  const std::string sql = "INSERT INTO " + arguments.Text("table") +
+                          "(account, amount, note, at) VALUES (1, 2.5, 'append', now())";
+  // Below what a channel may take, so that none of them waits for another.
+  for (int64_t i = 0; i < arguments.Number("count", 200); ++i) {
+    SleepMicros(220'000 + (i % 7) * 3'000);
+    Execute(connection.get(), sql, PGRES_COMMAND_OK);
+  }
+  SleepMicros(500'000);
+  engine.Stop();
+  std::printf("{\"received\": [");
+  for (size_t i = 0; i < received.size(); ++i) {
+    const double at = std::chrono::duration<double>(received[i].second.time_since_epoch()).count();
+    std::printf("%s[\"%016lx\", %.7f]", i == 0 ? "" : ", ",
+                static_cast<unsigned long>(received[i].first.value), at);
+  }
+  std::printf("], \"peak_mib\": %.1f}\n", PeakMemoryMiB());
+  return 0;
+}
+
 int Run(const Arguments& arguments) {
   ConfigureLog(LogLevel::kWarn, LogFormat::kText);
   const std::string what = arguments.Word();
@@ -287,7 +360,8 @@ int Run(const Arguments& arguments) {
   if (what == "changes") return RunChanges(arguments);
   if (what == "latency") return RunLatency(arguments);
   if (what == "visible") return RunVisible(arguments);
-  Die("engine_bench: prepare, snapshot, changes, latency or visible");
+  if (what == "append") return RunAppend(arguments);
+  Die("engine_bench: prepare, snapshot, changes, latency, visible or append");
 }
 
 }  // namespace

@@ -178,7 +178,7 @@ TEST(RequestWindow, PacesRequestsIntoItsLimit) {
     window.Sent(now);
     sent.push_back(now);
     now = window.paced(now);
-    EXPECT_EQ(window.next(now), now) << "the limit itself never holds it back";
+    EXPECT_LE(window.next(now) - now, milliseconds(1)) << "the limit itself never holds it back";
   }
   EXPECT_GE(sent.size(), 35u);
   for (size_t i = 1; i < sent.size(); ++i) EXPECT_LE(sent[i] - sent[i - 1], milliseconds(200));

@@ -610,6 +610,59 @@ TEST(SnowflakeDestination, AppendsEveryChangeOnceThoughItIsKilledBetweenAnyTwoSt
   }
 }
 
+/// Rows that each channel of a table has in it, by its number.
+std::map<int, int64_t> RowsOfChannels(EmulatorProcess& emulator, TableId table) {
+  const std::string prefix = "etl/p/etl_p/1/" + std::to_string(table.oid) + "/1/";
+  std::map<int, int64_t> out;
+  const Json state = emulator.Control("state", std::nullopt);
+  for (const Json& channel : state.at("channels")) {
+    const std::string name = channel.at("channel_name");
+    if (!name.starts_with(prefix)) continue;
+    EXPECT_EQ(channel.at("unordered_appends"), 0) << name;
+    out[std::stoi(name.substr(prefix.size()))] = channel.at("rows_inserted");
+  }
+  return out;
+}
+
+TEST(SnowflakeDestination, SpreadsHotTablesOverChannelsThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kAppend, static_cast<uint64_t>(seed));
+    // A channel may take 60 kB a second; what comes would be many times that.
+    feed.tune = [](SnowflakeOptions& options) {
+      options.streaming.bytes_max = 60'000;
+      options.bytes_max = 20'000;
+      options.spread = {
+          .every = std::chrono::milliseconds(100), .bytes_per_second = 60'000, .channels_max = 4};
+    };
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    tables.emplace_back(ModelTable::Options{.identity = Identity::kFullRow,
+                                            .seed = static_cast<uint64_t>(seed) + 7,
+                                            .oid = 1001,
+                                            .name = "Items"});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 150);
+    feed.Run(200);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.Close();
+    ExpectLanded(emulator, feed, tables[0], "LANDING_ORDERS");
+    ExpectLanded(emulator, feed, tables[1], "LANDING_Items");
+    for (const ModelTable& table : tables) {
+      const std::map<int, int64_t> rows = RowsOfChannels(emulator, table.schema()->id);
+      // The last ones may have been opened too late for a row.
+      const auto used = std::count_if(rows.begin(), rows.end(),
+                                      [](const auto& channel) { return channel.second > 0; });
+      EXPECT_GE(used, 2) << "it was not spread";
+    }
+    for (const Json& request : emulator.Control("requests?path=/rows", std::nullopt).at("requests"))
+      EXPECT_NE(request.at("status"), 429) << "more requests than a channel may take";
+  }
+}
+
 /// A table of texts that compression does not make small: 12 MB of bodies.
 TableSchemaPtr TextsSchema() {
   auto schema = std::make_shared<TableSchema>();
