@@ -287,7 +287,10 @@ Status Reader::PushSegment(bool complete, Instant now) {
   ++segments_in_flight_;
   Deliver(Delivery(std::move(segment)), bytes);
   in_flight_.back().segment = true;
-  if (complete) HandOverResyncs();
+  if (complete) {
+    HandOverResyncs();
+    if (std::exchange(look_open_, false)) look_delivery_ = delivered_;
+  }
   open_lease_.Resize(0);
   next_idle_store_ = now + options_.status_interval;
   return Status::OK();
@@ -469,8 +472,9 @@ void Reader::Publish(Instant now) {
     status->tables.push_back(std::move(row));
   }
   board_->status.Store(std::move(status));
-  const bool reached =
-      target_.valid() && durable_ >= target_ && applied_ >= target_ && AllSettled();
+  // What the last look changed may stand at a position that is stored already.
+  const bool reached = target_.valid() && durable_ >= target_ && applied_ >= target_ &&
+                       AllSettled() && !look_open_ && taken_ >= look_delivery_;
   if (reached != board_->reached.exchange(reached)) board_->changed.Notify();
   const bool stored = segment_.empty() && !piece_open_ && in_flight_.empty() && durable_ >= handed_;
   const Lsn held = holding_ && stored && applied_ >= handed_ ? hold_at_ : Lsn{};

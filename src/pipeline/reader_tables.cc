@@ -241,6 +241,7 @@ Status Reader::ActOnTables() {
   }
   for (const TableFacts& facts : answer.tables) ETL_RETURN_IF_ERROR(ActOnTable(facts));
   first_look_done_ = true;
+  look_open_ = !segment_.empty() || piece_open_;
   // By now their copies have begun, or the tables were set aside.
   resyncs_begun_ += resyncs.size();
   if (segment_.empty() && !piece_open_) HandOverResyncs();
