@@ -44,9 +44,9 @@ class RowSpreader {
 };
 
 struct SpreadOptions {
-  Duration every = std::chrono::seconds(1);  ///< tables are looked at so often
-  int64_t bytes_per_second = 20'000'000;     ///< what a channel may take, uncompressed
-  uint32_t channels_max = 16;                ///< of one table
+  Duration every = std::chrono::milliseconds(500);  ///< tables are looked at so often
+  int64_t bytes_per_second = 20'000'000;            ///< what a channel may take, uncompressed
+  uint32_t channels_max = 16;                       ///< of one table
 };
 
 /// Measures what one table sends, and tells when it needs more channels: when they take much of

@@ -181,6 +181,12 @@ Instant SnowflakeDestination::FreeAt(Instant now) const {
   return by;
 }
 
+/// A whole request waits behind the one that is on its way.
+bool SnowflakeDestination::Behind(const TableChannel& channel) const {
+  const ChannelClient* client = link_->streaming().channel(channel.id);
+  return client != nullptr && client->batches() >= client->accepted() + 2;
+}
+
 /// Whether a restart would know how changes of `commit` were spread.
 bool SnowflakeDestination::SpreadStored(const Table& table, Lsn commit) const {
   return table.spreads_waiting == 0 || commit < table.state.spreads.back().from;
@@ -193,14 +199,11 @@ Status SnowflakeDestination::Spread(Instant now, bool* worked) {
   if (now < spread_at_) return Status::OK();
   spread_at_ = now + options_.spread.every;
   for (auto& [oid, table] : tables_) {
-    const auto behind = [this](const TableChannel& channel) {
-      const ChannelClient* client = link_->streaming().channel(channel.id);
-      return client != nullptr && client->batches() >= client->accepted() + 2;
-    };
-    const std::optional<SpreadMeter::Advice> advice =
-        table.meter.Look(now, options_.spread, static_cast<uint32_t>(CountOf(table.state)),
-                         std::max(given_end_, table.newest),
-                         std::any_of(table.channels.begin(), table.channels.end(), behind));
+    const std::optional<SpreadMeter::Advice> advice = table.meter.Look(
+        now, options_.spread, static_cast<uint32_t>(CountOf(table.state)),
+        std::max(given_end_, table.newest),
+        std::any_of(table.channels.begin(), table.channels.end(),
+                    [this](const TableChannel& channel) { return Behind(channel); }));
     if (!advice.has_value() || !Stores(table) || table.spreads_waiting > 0 || RecordWaits(oid))
       continue;
     table.state.spreads.push_back(

@@ -221,6 +221,7 @@ class SnowflakeDestination : public Destination {
   Status OnTable(Table& table, TableChannel& channel, const ChannelEvent& event);
   static std::span<TableChannel> ChannelsOf(Table& table);
   void OpenChannels(Table& table, bool* worked);
+  bool Behind(const TableChannel& channel) const;
   bool SpreadStored(const Table& table, Lsn commit) const;
   Status Spread(Instant now, bool* worked);
   bool RecordWaits(uint32_t oid) const;

@@ -135,6 +135,9 @@ Result<bool> SnowflakeDestination::Apply(const ChangeBatch& batch, Instant now, 
       ETL_ASSIGN_OR_RETURN(const bool added, writers[at]->Add(row));
       if (added) {
         ++row;
+      } else if (Behind(channel)) {
+        // What is not taken yet goes over more channels, once there are more.
+        return false;
       } else {
         ETL_RETURN_IF_ERROR(Flush(*table, channel));
       }
