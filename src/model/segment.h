@@ -38,7 +38,8 @@ struct SchemaChange {
 /// The table enters `copying` at boundary `from` (rule C1): from here on its changes go to its
 /// pending log. With `keep_target` the table that readers see stays and goes on being changed until
 /// the fold swaps it (C10); else a target that the engine made before is left as it is (frozen)
-/// until the swap, and none is made if there is none. A copy of an earlier generation that is still
+/// until the swap, and none is made if there is none; so, too, where the destination has set the
+/// table aside and the reader did not know yet. A copy of an earlier generation that is still
 /// in progress is abandoned: its shadow, pending log and chunks go.
 /// Where a stopped table of this pipeline holds the target's name (dropped and re-created under a
 /// new oid), the fold replaces that target.

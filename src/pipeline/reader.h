@@ -226,8 +226,8 @@ class Reader : public Stage {
   // Deliveries in flight.
   uint64_t delivered_ = 0;
   uint64_t taken_ = 0;
-  bool look_open_ = false;       ///< what a look at the catalog changed is in the open segment
-  uint64_t look_delivery_ = 0;   ///< the delivery that had it, when it was handed over
+  bool look_open_ = false;      ///< what a look at the catalog changed is in the open segment
+  uint64_t look_delivery_ = 0;  ///< the delivery that had it, when it was handed over
   struct InFlight {
     bool segment = false;
     ByteLease lease;

@@ -347,7 +347,8 @@ Status ModelDestination::ApplyPart(const CopyStart& start) {
   const bool maintained =
       table.has_target && (checkpoint.phase == TablePhase::kLive ||
                            (checkpoint.phase == TablePhase::kCopying && checkpoint.keep_target));
-  if (start.keep_target && !maintained)
+  // The reader may not know yet that the destination has set the table aside.
+  if (start.keep_target && !maintained && checkpoint.phase != TablePhase::kStopped)
     Violation(fmt::format("{} (oid {}): a copy keeps a target that is not live",
                           start.schema->QualifiedName(), start.schema->id.oid));
   const std::string fingerprint = checkpoint.fingerprint;
@@ -357,7 +358,7 @@ Status ModelDestination::ApplyPart(const CopyStart& start) {
   checkpoint.generation = start.generation;
   checkpoint.phase = TablePhase::kCopying;
   checkpoint.from = start.from;
-  checkpoint.keep_target = start.keep_target;
+  checkpoint.keep_target = start.keep_target && maintained;
   table.shadow.clear();
   table.pending.clear();
   table.settled.clear();

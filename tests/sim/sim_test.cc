@@ -54,6 +54,28 @@ TEST(OnceFailed, ColumnThatCameAndWentBetweenTwoLooks) {
   EXPECT_EQ(RunSeed(18653, false).failure, "");
 }
 
+// Rows that were read again by key were used by a fold after a restart, before the stored position
+// had reached their H (S3).
+TEST(OnceFailed, SettledRowsBeforeTheirHigh) {
+  ConfigureLog(LogLevel::kError, LogFormat::kText);
+  EXPECT_EQ(RunSeed(85753, false).failure, "");
+  EXPECT_EQ(RunSeed(89112, false).failure, "");
+}
+
+// A table that was to be copied again left the publication, and was not copied when it came back.
+TEST(OnceFailed, TableThatLeftBeforeItWasCopiedAgain) {
+  ConfigureLog(LogLevel::kError, LogFormat::kText);
+  EXPECT_EQ(RunSeed(52252, false).failure, "");
+  EXPECT_EQ(RunSeed(68057, false).failure, "");
+}
+
+// The target was called reached while a schema change at a stored position was not handed over.
+TEST(OnceFailed, TargetReachedBeforeTheLastSchemaChange) {
+  ConfigureLog(LogLevel::kError, LogFormat::kText);
+  EXPECT_EQ(RunSeed(35472, false).failure, "");
+  EXPECT_EQ(RunSeed(40645, false).failure, "");
+}
+
 // The oracle must be able to fail: each mutant breaks one rule of the destination on purpose.
 // Tried and noticed with these: unsent values of a broken key taken from the copied rows (F3),
 // pending changes dropped (C1), copied rows kept over a truncate (C7), a position reported before

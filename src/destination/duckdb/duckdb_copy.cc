@@ -213,12 +213,8 @@ Status DuckDbDestination::ApplySettled(const SettledRows& rows) {
     columns.push_back(std::move(column));
   }
   ETL_RETURN_IF_ERROR(side->Begin());
-  // Rows of an earlier round give way to the newer reading.
   ETL_RETURN_IF_ERROR(side->Execute("CREATE TABLE IF NOT EXISTS " + settled.Sql() + "(" +
                                     definitions + "read_after UBIGINT, high UBIGINT)")
-                          .status());
-  ETL_RETURN_IF_ERROR(side->Execute(fmt::format("DELETE FROM {} WHERE read_after < {}",
-                                                settled.Sql(), rows.read_after.value))
                           .status());
   ETL_RETURN_IF_ERROR(side->Append(
       settled,

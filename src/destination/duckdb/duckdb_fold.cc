@@ -220,8 +220,13 @@ Status DuckDbFold::ResolveUnsent(FoldOutcome* outcome) {
         " LEFT JOIN (SELECT {2} AS at, {3} FROM {1} WHERE {4}) v{0} ON v{0}.at = s.e{0}",
         column.attnum, pending, kPosition, name, counts_);
   }
-  if (tables_.settled.has_value())
-    joins += fmt::format(" LEFT JOIN {} t ON {}", tables_.settled->Sql(), KeyUsing("n", "t"));
+  // A key may have been read in several rounds.
+  if (tables_.settled.has_value()) {
+    joins += fmt::format(
+        " LEFT JOIN (SELECT * FROM {} r QUALIFY row_number() OVER (PARTITION BY {} ORDER BY "
+        "r.read_after DESC, r.high DESC) = 1) t ON {}",
+        tables_.settled->Sql(), KeyColumns("r"), KeyUsing("n", "t"));
+  }
   ETL_RETURN_IF_ERROR(
       connection_
           .Execute(fmt::format(
