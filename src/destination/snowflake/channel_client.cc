@@ -23,13 +23,14 @@ ChannelClient::ChannelClient(ChannelId id, ChannelAddress address, StreamingCont
     : id_(id),
       address_(std::move(address)),
       context_(context),
-      window_(context.options.requests_max, context.options.requests_window) {}
+      window_(context.options.requests_max, context.options.bytes_max,
+              context.options.requests_window) {}
 
 ChannelClient::~ChannelClient() { context_.session.Cancel(call_); }
 
 bool ChannelClient::Step(Instant now) {
   if (finished() || call_ != 0 || context_.base.empty()) return false;
-  if (now < std::max(not_before_, window_.next(now))) return false;
+  if (now < Allowed(now)) return false;
   if (state_ == State::kToOpen) {
     SendOpen(now);
   } else if (state_ == State::kReady && accepted_ < batches_.size()) {
@@ -47,7 +48,18 @@ Instant ChannelClient::next_deadline(Instant now) const {
       state_ == State::kToOpen ||
       (state_ == State::kReady && (accepted_ < batches_.size() || (dropping_ && batches_.empty())));
   if (!waits || call_ != 0 || context_.base.empty()) return kNever;
-  return std::max(not_before_, window_.next(now));
+  return Allowed(now);
+}
+
+Instant ChannelClient::Allowed(Instant now) const {
+  const bool append = state_ == State::kReady && accepted_ < batches_.size();
+  const int64_t bytes = append ? batches_[accepted_].uncompressed_bytes : 0;
+  return std::max(not_before_, window_.next(now, bytes));
+}
+
+Instant ChannelClient::free_at(Instant now) const {
+  if (state_ != State::kReady || accepted_ < batches_.size()) return kNever;
+  return std::max({not_before_, window_.next(now), window_.paced(now)});
 }
 
 std::string ChannelClient::Path(std::string_view prefix, std::string_view suffix) const {
@@ -70,8 +82,9 @@ ApiCall ChannelClient::MakeCall(std::string_view verb, HttpMethod method) const 
 
 void ChannelClient::Send(ApiCall call, State state,
                          void (ChannelClient::*then)(const ApiResult&, Instant), Instant now) {
+  const bool append = state == State::kAppending;
+  window_.Sent(now, append ? batches_[accepted_].uncompressed_bytes : 0);
   state_ = state;
-  window_.Sent(now);
   call_ = context_.session.Start(
       std::move(call),
       [this, then](const ApiResult& result, Instant when) {

@@ -57,7 +57,8 @@ struct StreamingOptions {
   Duration status_first = std::chrono::milliseconds(250);  ///< after an append, then growing …
   Duration status_most = std::chrono::seconds(1);          ///< … to this
   size_t status_channels_max = 100;                        ///< of one request
-  size_t requests_max = 10;                                ///< a channel, in any …
+  size_t requests_max = 10;                                ///< a channel, and …
+  int64_t bytes_max = 20'000'000;                          ///< uncompressed, a channel, in any …
   Duration requests_window = std::chrono::milliseconds(1050);
   int reopens_max = 5;                               ///< in a row, without a batch being committed
   Duration proof_within = std::chrono::seconds(20);  ///< counters may lag behind the token so long
@@ -107,6 +108,9 @@ class ChannelClient {
 
   bool finished() const { return state_ == State::kFailed || state_ == State::kDropped; }
   bool ready() const { return state_ == State::kReady; }
+  /// When an append given now would be sent, and is best: later while there is a reason to gather
+  /// more rows for it. kNever: something has to happen first.
+  Instant free_at(Instant now) const;
   size_t batches() const { return batches_.size(); }
   size_t accepted() const { return accepted_; }
   const std::optional<std::string>& committed() const { return committed_; }
@@ -124,6 +128,8 @@ class ChannelClient {
 
   std::string Path(std::string_view prefix, std::string_view suffix) const;
   ApiCall MakeCall(std::string_view verb, HttpMethod method) const;
+  /// When the next request may be sent.
+  Instant Allowed(Instant now) const;
   void Send(ApiCall call, State state, void (ChannelClient::*then)(const ApiResult&, Instant),
             Instant now);
   void SendOpen(Instant now);

@@ -28,6 +28,7 @@ enum class ProgressKind : uint8_t {
   kPlan,     ///< BODY: the chunks of a copy
   kChunk,    ///< BODY: range, attempt, rows; LSN: H
   kStop,     ///< BODY: code and reason
+  kSpread,   ///< BODY: over how many channels changes are spread; LSN: from which commit on
 };
 std::string_view ProgressKindName(ProgressKind kind);
 

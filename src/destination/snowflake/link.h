@@ -18,8 +18,9 @@ namespace etl {
 class SnowflakeLink {
  public:
   /// Reads the key.
-  static Result<std::unique_ptr<SnowflakeLink>> Make(const SnowflakeConfig& config, KeyOrigin key,
-                                                     const Clock& clock);
+  static Result<std::unique_ptr<SnowflakeLink>> Make(const SnowflakeConfig& config,
+                                                     const StreamingOptions& streaming,
+                                                     KeyOrigin key, const Clock& clock);
 
   /// Does what can be done now; true if anything was. An error concerns everything.
   Result<bool> Step(Instant now, std::vector<ChannelEvent>& events);
@@ -45,8 +46,8 @@ class SnowflakeLink {
   static Status Interrupted();
 
  private:
-  SnowflakeLink(const SnowflakeConfig& config, SnowflakeAccount account, KeyOrigin key,
-                const Clock& clock);
+  SnowflakeLink(const SnowflakeConfig& config, const StreamingOptions& streaming,
+                SnowflakeAccount account, KeyOrigin key, const Clock& clock);
 
   const SnowflakeConfig config_;
   const SnowflakeAccount account_;

@@ -49,6 +49,13 @@ TableCheckpoint::DoneChunk DoneOf(const Json& json) {
           json.at("rows").get<int64_t>()};
 }
 
+std::vector<ChannelSpread> SpreadsOf(const Json& body) {
+  std::vector<ChannelSpread> spreads;
+  for (const Json& json : body.value("spreads", Json::array()))
+    spreads.push_back({Lsn{json.at("from").get<uint64_t>()}, json.at("channels").get<uint32_t>()});
+  return spreads;
+}
+
 // A record of this program's own that does not read back means that it is not ours.
 TableSchemaPtr SchemaOf(const Json& json) {
   return SchemaFromJson(json.get<std::string>()).ValueOrDie();
@@ -64,14 +71,14 @@ TablePhase PhaseOf(const std::string& name) {
 std::optional<ProgressKind> KindOfName(std::string_view name) {
   for (const ProgressKind kind :
        {ProgressKind::kHistory, ProgressKind::kForward, ProgressKind::kTable, ProgressKind::kPlan,
-        ProgressKind::kChunk, ProgressKind::kStop}) {
+        ProgressKind::kChunk, ProgressKind::kStop, ProgressKind::kSpread}) {
     if (ProgressKindName(kind) == name) return kind;
   }
   return std::nullopt;
 }
 
 bool Immediate(const ProgressRecord& record) {
-  return record.kind == ProgressKind::kChunk ||
+  return record.kind == ProgressKind::kChunk || record.kind == ProgressKind::kSpread ||
          (record.kind == ProgressKind::kTable &&
           Json::parse(record.body).value("immediate", false));
 }
@@ -141,6 +148,7 @@ void ProgressLog::Apply(const ProgressRecord& record) {
       TableCheckpoint& old = table.checkpoint;
       old = TableCheckpoint{
           .schema = old.schema, .generation = old.generation, .fingerprint = old.fingerprint};
+      table.spreads.clear();
     }
     return;
   }
@@ -153,10 +161,19 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     table.attempts.push_back(body.at("attempt"));
     return;
   }
+  if (record.kind == ProgressKind::kSpread) {
+    if (checkpoint.generation != record.generation) return;
+    table.spreads.push_back({record.lsn, body.at("channels").get<uint32_t>()});
+    return;
+  }
   if (body.contains("landing")) table.landing = SchemaOf(body.at("landing"));
   if (body.contains("target")) table.target = SchemaOf(body.at("target"));
   if (!body.contains("schema")) return;
-  // Chunks that were done in between are not part of a record that counts with its boundary.
+  // What was stored while a record waited for its boundary is not part of it: spreads, …
+  const std::vector<ChannelSpread> spreads = SpreadsOf(body);
+  if (checkpoint.generation != record.generation || spreads.size() > table.spreads.size())
+    table.spreads = spreads;
+  // … and chunks that were done.
   const bool same_copy =
       checkpoint.generation == record.generation && checkpoint.phase == TablePhase::kCopying;
   std::vector<TableCheckpoint::DoneChunk> done;
@@ -216,6 +233,10 @@ ProgressRecord ProgressLog::Table(const SnowflakeTableState& table, bool immedia
             {"rows", checkpoint.rows},
             {"fingerprint", checkpoint.fingerprint},
             {"immediate", immediate}};
+  Json spreads = Json::array();
+  for (const ChannelSpread& spread : table.spreads)
+    spreads.push_back({{"from", spread.from.value}, {"channels", spread.channels}});
+  if (!spreads.empty()) body["spreads"] = std::move(spreads);
   if (table.target != nullptr) body["target"] = SchemaToJson(*table.target);
   if (table.landing != nullptr) body["landing"] = SchemaToJson(*table.landing);
   return {.kind = ProgressKind::kTable,
@@ -241,6 +262,15 @@ ProgressRecord ProgressLog::ChunkDone(const SnowflakeTableState& table,
           .generation = table.checkpoint.generation,
           .lsn = chunk.high,
           .body = body.dump()};
+}
+
+ProgressRecord ProgressLog::Spread(const SnowflakeTableState& table) {
+  const ChannelSpread& spread = table.spreads.back();
+  return {.kind = ProgressKind::kSpread,
+          .table = table.checkpoint.schema->id,
+          .generation = table.checkpoint.generation,
+          .lsn = spread.from,
+          .body = Json{{"channels", spread.channels}}.dump()};
 }
 
 std::string ProgressLog::Line(const std::string& pipeline, uint32_t history, uint64_t sequence,

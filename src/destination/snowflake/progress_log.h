@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "destination/destination.h"
+#include "destination/snowflake/channel_spread.h"
 #include "destination/snowflake/ddl_sql.h"
 #include "destination/snowflake/sql_answer.h"
 #include "model/checkpoint.h"
@@ -21,6 +22,8 @@ struct SnowflakeTableState {
   /// The columns that the target has, if this pipeline made one.
   TableSchemaPtr target;
   std::vector<uint32_t> attempts;  ///< of the done chunks: whose copied rows count
+  /// Over how many channels the changes of this generation are spread. Only ever added to.
+  std::vector<ChannelSpread> spreads;
 };
 
 /// A row of _ETL_PROGRESS to be written.
@@ -37,8 +40,8 @@ struct ProgressRecord {
 /// Table records belong to the next `forward` record, as the changes of a destination transaction
 /// belong to its boundary: without it they are void. So that an interrupted run leaves nothing that
 /// a later one would bring to life, every run begins with a record that says how far the log counts
-/// (`keep`). Immediate records (a chunk that is done, a landing table that was altered, a fold)
-/// count by themselves.
+/// (`keep`). Immediate records (a chunk that is done, a landing table that was altered, a fold,
+/// more channels) count by themselves.
 ///
 /// Pure; owned by the destination.
 class ProgressLog {
@@ -62,6 +65,9 @@ class ProgressLog {
   static ProgressRecord Landing(const SnowflakeTableState& table);
   static ProgressRecord ChunkDone(const SnowflakeTableState& table,
                                   const TableCheckpoint::DoneChunk& chunk, uint32_t attempt);
+
+  /// The last of its spreads. Counts at once; behind the record of its generation.
+  static ProgressRecord Spread(const SnowflakeTableState& table);
 
   /// As a line of the control channel.
   static std::string Line(const std::string& pipeline, uint32_t history, uint64_t sequence,

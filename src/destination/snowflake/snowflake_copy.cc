@@ -168,12 +168,7 @@ Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now
                              ": this version does not carry out in Snowflake: changes of columns");
       }
       ETL_RETURN_IF_ERROR(FlushLane(*lane));
-      std::vector<std::string> names;
-      for (const Column& column : rows.schema->columns) names.push_back(names_.Fold(column.name));
-      ETL_ASSIGN_OR_RETURN(
-          lane->writer,
-          RowWriter::Make(rows.schema, std::move(names),
-                          {.on_unrepresentable = options_.on_unrepresentable, .body = {}}));
+      ETL_ASSIGN_OR_RETURN(lane->writer, MakeWriter(rows.schema));
       lane->writer_schema = rows.schema;
     }
     ChangeBatch batch;
@@ -207,13 +202,7 @@ Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now
 // A chunk is done by its record, written when its rows are proved, and after those of its copy.
 Status SnowflakeDestination::WriteChunks(bool* worked) {
   for (auto& [oid, table] : tables_) {
-    const bool waits =
-        changed_.contains(oid) ||
-        std::any_of(boundaries_.begin(), boundaries_.end(), [&](const Boundary& boundary) {
-          return std::any_of(boundary.records.begin(), boundary.records.end(),
-                             [&](const auto& record) { return record.table.oid == oid; });
-        });
-    if (waits) continue;
+    if (RecordWaits(oid)) continue;
     for (const auto& lane : table.lanes) {
       while (!lane->done.empty() && lane->proved >= lane->done.front().given) {
         const Lane::Done done = lane->done.front();

@@ -56,7 +56,8 @@ Result<Checkpoint> SnowflakeDestination::Start(const StartOptions& options) {
 
 Result<Checkpoint> SnowflakeDestination::StartInner() {
   ETL_ASSIGN_OR_RETURN(KeyOrigin key, options_.key());
-  ETL_ASSIGN_OR_RETURN(link_, SnowflakeLink::Make(options_.config, std::move(key), clock_));
+  ETL_ASSIGN_OR_RETURN(
+      link_, SnowflakeLink::Make(options_.config, options_.streaming, std::move(key), clock_));
   link_->BeginStart(start_.stop);
   ETL_RETURN_IF_ERROR(Prepare());
   // Opening takes the pipeline from whoever ran it, and waits until what that one wrote is in the
@@ -173,6 +174,9 @@ Status SnowflakeDestination::OnEvent(const ChannelEvent& event) {
         table->state.checkpoint.rows += chunk.done.rows;
         table->state.attempts.push_back(chunk.attempt);
       }
+      for (const TableId id : done.spreads) {
+        if (Table* table = Find(id)) --table->spreads_waiting;
+      }
       std::move(done.stops.begin(), done.stops.end(), std::back_inserter(stops_));
       written_.pop_front();
     }
@@ -184,23 +188,8 @@ Status SnowflakeDestination::OnEvent(const ChannelEvent& event) {
   for (const auto& lane : table.lanes) {
     if (lane->channel == event.channel) return OnLane(table, *lane, event);
   }
-  if (event.kind == ChannelEvent::Kind::kOpened && !table.open) {
-    table.open = true;
-    table.committed = {};
-    if (!event.token.empty()) {
-      const auto position = ParsePositionText(event.token);
-      if (!position.has_value()) {
-        return MakeError(ErrorKind::kTransient, "ETL-D113",
-                         "snowflake: the offset token of a channel is not a position");
-      }
-      table.committed = *position;
-    }
-  } else if (event.kind == ChannelEvent::Kind::kCommitted) {
-    table.proved += event.batches;
-    for (size_t i = 0; i < event.batches; ++i) {
-      bytes_ -= table.sizes.front();
-      table.sizes.pop_front();
-    }
+  for (TableChannel& channel : table.channels) {
+    if (channel.id == event.channel) return OnTable(table, channel, event);
   }
   return Status::OK();
 }
@@ -221,15 +210,16 @@ Status SnowflakeDestination::WriteRecords(const std::vector<ProgressRecord>& rec
                       .forward = forward,
                       .folds = std::move(folds),
                       .stops = {},
-                      .chunks = {}});
+                      .chunks = {},
+                      .spreads = {}});
   ETL_FAILPOINT("snowflake.control.before_append");
   link_->streaming().Append(control_, std::move(batch));
   return Status::OK();
 }
 
 bool SnowflakeDestination::Proved(const Boundary& boundary) const {
-  return std::all_of(boundary.given.begin(), boundary.given.end(), [this](const auto& given) {
-    return tables_.at(given.first).proved >= given.second;
+  return std::all_of(boundary.owed.begin(), boundary.owed.end(), [this](const auto& owed) {
+    return tables_.at(owed.table).channels.at(owed.channel).proved >= owed.given;
   });
 }
 
@@ -259,12 +249,15 @@ Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
   next.lc_monetary = history.lc_monetary;
   boundaries_.clear();
   changed_.clear();
+  holding_.clear();
   ++history_;
   ETL_RETURN_IF_ERROR(Fail(WriteRecords({ProgressLog::History(next, true)}, {}, {})));
   ETL_RETURN_IF_ERROR(Fail(WaitFor([this] { return written_.empty(); })));
   for (auto& [oid, table] : tables_) {
-    link_->streaming().CloseChannel(table.channel);
-    table_of_.erase(table.channel);
+    for (const TableChannel& channel : table.channels) {
+      link_->streaming().CloseChannel(channel.id);
+      table_of_.erase(channel.id);
+    }
     CloseLanes(table);
     const TableCheckpoint old = table.state.checkpoint;
     Table fresh;
@@ -316,6 +309,8 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
       progress.worked = true;
     }
   }
+  ETL_RETURN_IF_ERROR(Fail(FlushFree(now, &progress.worked)));
+  ETL_RETURN_IF_ERROR(Fail(Spread(now, &progress.worked)));
   ETL_RETURN_IF_ERROR(Fail(WriteForward(now, &progress.worked)));
   ETL_RETURN_IF_ERROR(Fail(WriteChunks(&progress.worked)));
   ETL_RETURN_IF_ERROR(Fail(StepJobs(now, &progress.worked)));
@@ -324,7 +319,7 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
   progress.folds = std::exchange(folds_, {});
   progress.chunks = std::exchange(chunks_, {});
   progress.stopped = std::exchange(stops_, {});
-  progress.by = std::min(link_->next_deadline(now), MergesDue());
+  progress.by = std::min({link_->next_deadline(now), MergesDue(), FreeAt(now)});
   if (!boundaries_.empty() && forward_at_ > now) progress.by = std::min(progress.by, forward_at_);
   return progress;
 }

@@ -5,13 +5,16 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "destination/destination.h"
+#include "destination/snowflake/channel_spread.h"
 #include "destination/snowflake/link.h"
 #include "destination/snowflake/progress_log.h"
 #include "destination/snowflake/row_writer.h"
+#include "destination/snowflake/table_channel.h"
 
 namespace etl {
 
@@ -21,6 +24,8 @@ struct SnowflakeOptions {
   OnUnrepresentable on_unrepresentable = OnUnrepresentable::kError;
   Duration forward_every = std::chrono::seconds(1);  ///< F is written at most this often
   int64_t bytes_max = int64_t{64} << 20;             ///< compressed, not proved committed
+  StreamingOptions streaming;
+  SpreadOptions spread;
 };
 
 /// One pipeline's tables in Snowflake. Rows go to the landing tables' channels as they are
@@ -28,6 +33,10 @@ struct SnowflakeOptions {
 /// control channel, together with what changed about tables, and is durable when that row is proved
 /// committed (correctness, section 6). After any error only Start, on a new object, goes on: it
 /// reads the log, and each channel's committed token says which rows are there already.
+///
+/// A table's changes go over one channel; over more, by key, when they are too many for it
+/// (snowflake_channels.cc). While a channel cannot take a request, or had many of late, rows
+/// gather.
 ///
 /// In mirror mode the landing rows below F are merged into the targets, by transactions that claim
 /// them (snowflake_jobs.cc), beside the stream.
@@ -88,27 +97,28 @@ class SnowflakeDestination : public Destination {
   };
   struct Table {
     SnowflakeTableState state;
-    bool loaded = false;    ///< known from the log: rows may have landed
-    ChannelId channel = 0;  ///< 0: closed
-    bool open = false;
-    Position committed;            ///< rows up to here are in the table
-    std::set<std::string> landed;  ///< rows behind it that are there, too (rule 6.4)
-    std::unique_ptr<RowWriter> writer;
-    TableSchemaPtr writer_schema;
-    uint64_t given = 0;  ///< batches
-    uint64_t proved = 0;
-    Lsn newest;        ///< commit of the newest row that landed
-    Lsn applied;       ///< merged up to here, as the watermark says
-    Lsn empty_until;   ///< no row from there to here had to be merged
-    std::string mark;  ///< phase of the watermark; empty: not folded by what we know
+    bool loaded = false;  ///< known from the log: rows may have landed
+    std::vector<TableChannel> channels;
+    std::set<std::string> landed;  ///< rows that channels without a token sent (rule 6.4)
+    TableSchemaPtr writer_schema;  ///< of the channels' writers
+    SpreadMeter meter;
+    int spreads_waiting = 0;  ///< records of spreads that are not proved
+    Lsn newest;               ///< commit of the newest row that landed
+    Lsn applied;              ///< merged up to here, as the watermark says
+    Lsn empty_until;          ///< no row from there to here had to be merged
+    std::string mark;         ///< phase of the watermark; empty: not folded by what we know
     Instant merge_at{};
     std::vector<std::unique_ptr<Lane>> lanes;
-    std::deque<int64_t> sizes;  ///< of batches not proved
   };
   /// A boundary whose rows were all given to channels.
   struct Boundary {
     Lsn end;
-    std::map<uint32_t, uint64_t> given;  ///< by table: so many batches must be proved
+    struct Owed {
+      uint32_t table = 0;
+      size_t channel = 0;  ///< of the table
+      uint64_t given = 0;  ///< so many batches must be proved
+    };
+    std::vector<Owed> owed;
     std::vector<ProgressRecord> records;
   };
   /// Records on the control channel that are not proved.
@@ -124,6 +134,7 @@ class SnowflakeDestination : public Destination {
       uint32_t attempt = 0;
     };
     std::vector<Chunk> chunks;
+    std::vector<TableId> spreads;
   };
   /// A fold or a merge.
   struct Job {
@@ -172,15 +183,28 @@ class SnowflakeDestination : public Destination {
   Result<bool> Apply(const CopyPlan& plan, Instant now, bool* worked);
   Result<bool> Apply(const TableStop& stop, Instant now, bool* worked);
   Result<bool> Apply(const TableFingerprint& fingerprint, Instant now, bool* worked);
-  Result<bool> OpenTable(Table& table, Instant now, bool* worked);
-  Result<bool> CloseTable(Table& table);
   Result<bool> RunSql(const std::string& what, Instant now, bool* worked);
   bool Stores(const Table& table) const;
   static bool SameLanding(const TableSchema& a, const TableSchema& b);
-  bool Landed(const Table& table, const Position& position) const;
-  Status Flush(Table& table);
   void Remember(const Table& table);
   Table* Find(TableId table);
+
+  // snowflake_channels.cc
+  Result<bool> OpenTable(Table& table, Instant now, bool* worked);
+  Result<bool> CloseTable(Table& table);
+  bool Landed(const Table& table, const TableChannel& channel, const Position& position) const;
+  Result<std::unique_ptr<RowWriter>> MakeWriter(const TableSchemaPtr& schema) const;
+  Result<RowWriter*> WriterOf(Table& table, TableChannel& channel, const TableSchemaPtr& schema);
+  Status Flush(Table& table);
+  Status Flush(Table& table, TableChannel& channel);
+  Status FlushFree(Instant now, bool* worked);
+  Instant FreeAt(Instant now) const;
+  Status OnTable(Table& table, TableChannel& channel, const ChannelEvent& event);
+  static std::span<TableChannel> ChannelsOf(Table& table);
+  void OpenChannels(Table& table, bool* worked);
+  bool SpreadStored(const Table& table, Lsn commit) const;
+  Status Spread(Instant now, bool* worked);
+  bool RecordWaits(uint32_t oid) const;
 
   // snowflake_copy.cc
   Result<bool> ApplyChunk(const ChunkRows& rows, Instant now, bool* worked);
@@ -239,7 +263,10 @@ class SnowflakeDestination : public Destination {
   std::optional<SqlOutcome> job_outcome_;
   std::vector<Progress::ChunkDone> chunks_;  ///< to report
   std::vector<TableStop> stops_;             ///< to report
-  std::set<uint32_t> changed_;               ///< tables whose records go with the next boundary
+  std::set<uint32_t> holding_;               ///< tables that may hold rows not given
+  RowSpreader spreader_;
+  Instant spread_at_{};
+  std::set<uint32_t> changed_;  ///< tables whose records go with the next boundary
   std::deque<Boundary> boundaries_;
   Lsn given_end_;                  ///< of the newest boundary
   Lsn awaited_;                    ///< somebody waits until the targets hold everything below

@@ -41,11 +41,6 @@ bool SnowflakeDestination::Stores(const Table& table) const {
   return phase == TablePhase::kCopying || phase == TablePhase::kLive;
 }
 
-bool SnowflakeDestination::Landed(const Table& table, const Position& position) const {
-  if (position <= table.committed) return true;
-  return !table.landed.empty() && table.landed.contains(PositionText(position));
-}
-
 void SnowflakeDestination::Remember(const Table& table) {
   changed_.insert(table.state.checkpoint.schema->id.oid);
 }
@@ -69,35 +64,24 @@ Result<bool> SnowflakeDestination::ApplySegment(Segment& segment, Instant now, b
     cursor_ = Cursor();
     cursor_.part = next;
   }
-  // Rows of a piece are given to the channels at once: its batches do not outlive it.
-  for (auto& [oid, table] : tables_) ETL_RETURN_IF_ERROR(Flush(table));
   inside_ = !segment.complete;
   if (inside_) return true;
   if (segment.awaited) awaited_ = std::max(awaited_, segment.end);
-  Boundary boundary{.end = segment.end, .given = {}, .records = {}};
+  Boundary boundary{.end = segment.end, .owed = {}, .records = {}};
   for (const auto& [oid, table] : tables_) {
-    if (table.given > table.proved) boundary.given[oid] = table.given;
+    for (size_t i = 0; i < table.channels.size(); ++i) {
+      const TableChannel& channel = table.channels[i];
+      if (channel.owed() > channel.proved) boundary.owed.push_back({oid, i, channel.owed()});
+    }
   }
   for (const uint32_t oid : changed_)
     boundary.records.push_back(ProgressLog::Table(tables_.at(oid).state, /*immediate=*/false));
   changed_.clear();
-  if (segment.end > given_end_ || !boundary.records.empty() || !boundary.given.empty()) {
+  if (segment.end > given_end_ || !boundary.records.empty() || !boundary.owed.empty()) {
     given_end_ = std::max(given_end_, segment.end);
     boundaries_.push_back(std::move(boundary));
   }
   return true;
-}
-
-Status SnowflakeDestination::Flush(Table& table) {
-  if (table.writer == nullptr || table.writer->empty()) return Status::OK();
-  ETL_ASSIGN_OR_RETURN(RequestBody body, table.writer->Take());
-  const int64_t size = static_cast<int64_t>(body.bytes.size());
-  ++table.given;
-  table.sizes.push_back(size);
-  bytes_ += size;
-  ETL_FAILPOINT("snowflake.data.before_append");
-  link_->streaming().Append(table.channel, BatchOf(std::move(body)));
-  return Status::OK();
 }
 
 /// Runs cursor_.sql, one after the other; each may be run again after a crash.
@@ -117,81 +101,39 @@ Result<bool> SnowflakeDestination::RunSql(const std::string& what, Instant now, 
   return false;
 }
 
-/// Everything given is proved, and the channel is closed: the table may be changed.
-Result<bool> SnowflakeDestination::CloseTable(Table& table) {
-  ETL_RETURN_IF_ERROR(Flush(table));
-  if (table.channel == 0) return true;
-  if (!table.open || table.given > table.proved) return false;
-  link_->streaming().CloseChannel(table.channel);
-  table_of_.erase(table.channel);
-  table.channel = 0;
-  table.open = false;
-  table.writer.reset();
-  return true;
-}
-
-Result<bool> SnowflakeDestination::OpenTable(Table& table, Instant now, bool* worked) {
-  const TableCheckpoint& checkpoint = table.state.checkpoint;
-  if (table.channel == 0) {
-    const SnowflakeName pipe = names_.Pipe(*checkpoint.schema);
-    table.channel = link_->streaming().OpenChannel(
-        {.database = pipe.database,
-         .schema = pipe.schema,
-         .pipe = pipe.name,
-         .channel = fmt::format("etl/{}/{}/{}/{}/{}/0", start_.pipeline, stored_.identity->slot,
-                                history_, checkpoint.schema->id.oid, checkpoint.generation)});
-    table_of_[table.channel] = checkpoint.schema->id.oid;
-    *worked = true;
-  }
-  if (!table.open) return false;
-  if (table.loaded && table.committed == Position{}) {
-    // The channel has no token, though it may have had rows: it expired, or the table was altered.
-    if (cursor_.sql.empty()) cursor_.sql = {SelectLandedSql(Of(table), stored_.position)};
-    ETL_ASSIGN_OR_RETURN(const bool done, RunSql("look for landed rows", now, worked));
-    if (!done) return false;
-    for (const SqlRow& row : outcome_->results.at(0).rows)
-      table.landed.insert(row.at(0).value_or(""));
-    outcome_.reset();
-    cursor_.sql.clear();
-    cursor_.next_sql = 0;
-  }
-  table.loaded = false;
-  return true;
-}
-
 Result<bool> SnowflakeDestination::Apply(const ChangeBatch& batch, Instant now, bool* worked) {
   Table* table = Find(batch.schema->id);
   if (table == nullptr || !Stores(*table)) return true;
   ETL_ASSIGN_OR_RETURN(const bool open, OpenTable(*table, now, worked));
-  if (!open) return false;
-  if (table->writer == nullptr || table->writer_schema != batch.schema) {
-    ETL_RETURN_IF_ERROR(Flush(*table));
-    if (!SameLanding(*batch.schema, *table->state.checkpoint.schema))
-      return NotYet(*batch.schema, "rows of an older version of the table");
-    std::vector<std::string> names;
-    for (const Column& column : batch.schema->columns) names.push_back(names_.Fold(column.name));
-    ETL_ASSIGN_OR_RETURN(
-        table->writer,
-        RowWriter::Make(batch.schema, std::move(names),
-                        {.on_unrepresentable = options_.on_unrepresentable, .body = {}}));
-    table->writer_schema = batch.schema;
+  if (!open || !SpreadStored(*table, batch.transactions.back().commit)) return false;
+  if (table->writer_schema != batch.schema &&
+      !SameLanding(*batch.schema, *table->state.checkpoint.schema))
+    return NotYet(*batch.schema, "rows of an older version of the table");
+  std::vector<RowWriter*> writers;
+  for (TableChannel& channel : ChannelsOf(*table)) {
+    ETL_ASSIGN_OR_RETURN(RowWriter* const writer, WriterOf(*table, channel, batch.schema));
+    ETL_RETURN_IF_ERROR(writer->Bind(batch));
+    writers.push_back(writer);
   }
-  ETL_RETURN_IF_ERROR(table->writer->Bind(batch));
-  size_t run = 0;
-  for (int64_t row = 0; row < batch.size();) {
-    while (batch.transactions[run].end_row <= row) ++run;
-    const Position position{batch.transactions[run].commit,
-                            batch.ordinals[static_cast<size_t>(row)]};
-    table->newest = std::max(table->newest, position.commit);
-    if (Landed(*table, position)) {
-      ++row;
-      continue;
-    }
-    ETL_ASSIGN_OR_RETURN(const bool added, table->writer->Add(row));
-    if (added) {
-      ++row;
-    } else {
-      ETL_RETURN_IF_ERROR(Flush(*table));
+  spreader_.Bind(batch);
+  holding_.insert(batch.schema->id.oid);
+  int64_t row = 0;
+  for (const TransactionRun& run : batch.transactions) {
+    const uint32_t channels = ChannelsAt(table->state.spreads, run.commit);
+    table->newest = std::max(table->newest, run.commit);
+    while (row < run.end_row) {
+      const size_t at = spreader_.Channel(row, run.commit, channels);
+      TableChannel& channel = table->channels[at];
+      if (Landed(*table, channel, {run.commit, batch.ordinals[static_cast<size_t>(row)]})) {
+        ++row;
+        continue;
+      }
+      ETL_ASSIGN_OR_RETURN(const bool added, writers[at]->Add(row));
+      if (added) {
+        ++row;
+      } else {
+        ETL_RETURN_IF_ERROR(Flush(*table, channel));
+      }
     }
   }
   return true;
@@ -204,20 +146,14 @@ Result<bool> SnowflakeDestination::Apply(const TruncateChange& truncate, Instant
   ETL_ASSIGN_OR_RETURN(const bool open, OpenTable(*table, now, worked));
   if (!open) return false;
   table->newest = std::max(table->newest, truncate.at.commit);
-  if (Landed(*table, truncate.at)) return true;
-  if (table->writer == nullptr) {
-    std::vector<std::string> names;
-    for (const Column& column : truncate.schema->columns) names.push_back(names_.Fold(column.name));
-    ETL_ASSIGN_OR_RETURN(
-        table->writer,
-        RowWriter::Make(truncate.schema, std::move(names),
-                        {.on_unrepresentable = options_.on_unrepresentable, .body = {}}));
-    table->writer_schema = truncate.schema;
-  }
+  TableChannel& channel = table->channels.front();
+  if (Landed(*table, channel, truncate.at)) return true;
+  ETL_ASSIGN_OR_RETURN(RowWriter* const writer, WriterOf(*table, channel, truncate.schema));
+  holding_.insert(truncate.schema->id.oid);
   while (true) {
-    ETL_ASSIGN_OR_RETURN(const bool added, table->writer->AddTruncate(truncate));
+    ETL_ASSIGN_OR_RETURN(const bool added, writer->AddTruncate(truncate));
     if (added) return true;
-    ETL_RETURN_IF_ERROR(Flush(*table));
+    ETL_RETURN_IF_ERROR(Flush(*table, channel));
   }
 }
 
@@ -270,6 +206,7 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
   table.applied = start.from;
   table.newest = {};
   table.state.attempts.clear();
+  table.state.spreads.clear();
   Remember(table);
   return true;
 }
