@@ -62,6 +62,9 @@ TEST_F(SnowflakeE2e, SyncWaitsForTheServiceToShowEverything) {
   ASSERT_TRUE(Catches());
   Change();
   ExpectEqual();
+  // The first merge behind a copy is due at once; this one would be an hour later.
+  ASSERT_TRUE(Sql("DELETE FROM public.a WHERE id < 30"));
+  ExpectEqual();
   run.Signal(SIGTERM);
   EXPECT_EQ(run.Wait(seconds(15)).exit_code, 0);
 }
