@@ -104,6 +104,9 @@ class DuckDbDestination : public Destination {
   Result<std::optional<std::string>> WhyRefused(const TableSchema& schema);
   Status RenameTarget(TableState& table, const std::string& schema, const std::string& name);
   Status CreateTarget(TableState& table);
+  /// `append`: the target of a stopped table that had the name before becomes that of `table`;
+  /// `before` gets its columns, with the attnums of those that go on. Nothing if there is none.
+  Status TakeOver(TableState& table, TableSchemaPtr* before);
   Status DropCopy(TableState& table);
   bool StoresPending(const TableState& table) const;
   bool StoresTarget(const TableState& table) const;

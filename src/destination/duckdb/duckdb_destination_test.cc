@@ -433,6 +433,30 @@ TEST(DuckDbFullDisk, WhatIsSpilledHasABound) {
   EXPECT_NE(PartsOf(full).remedy.find("limits.spill"), std::string::npos) << ErrorLine(full);
 }
 
+// Dropped and created again at the source, with one column of another type: what was kept stays.
+TEST_F(DuckDbDestinationTest, ATableOfAKnownNameGoesOnInItsTableInAppend) {
+  Open(Mode::kAppend);
+  const TableSchemaPtr old = Schema(1, "t");
+  MakeLive(old, {2000});
+  Send({3000}, {Changes(old, {2008}, {{Op::kInsert, {"1", "\"x\""}}})});
+  const auto again = Schema(2, "t");
+  again->columns[0].attnum = 3;
+  again->columns[1].type = ModelType(TypeKind::kInt4);
+  Send({4000}, {TableStop{.table = {1}, .code = "ETL-S121", .reason = "test"},
+                CopyStart{.schema = again, .generation = 1, .from = {4000}}});
+  EXPECT_TRUE(Send(FoldRequest{.table = {2}, .generation = 1}).folds.at(0).folded);
+  Send({5000}, {Changes(again, {4008}, {{Op::kInsert, {"1", "7"}}})});
+  const std::vector<std::string> expected = {"1 - i", "- - t", "1 7 i"};
+  const std::string rows =
+      "SELECT id::VARCHAR, big::VARCHAR, _etl_op FROM public.t ORDER BY "
+      "_etl_lsn, _etl_seq";
+  EXPECT_EQ(Lines(rows), expected);
+  // The stopped table has no target any more, also after a restart.
+  Open(Mode::kAppend);
+  Send({6000}, {CopyStart{.schema = again, .generation = 2, .from = {6000}}});
+  EXPECT_EQ(Lines(rows).size(), 4u);
+}
+
 TEST_F(DuckDbDestinationTest, AStopThatWasAskedForIsNotToldBack) {
   Open(Mode::kMirror);
   const TableSchemaPtr schema = Schema(1, "orders");

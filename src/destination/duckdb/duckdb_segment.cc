@@ -384,6 +384,39 @@ Status DuckDbDestination::VoidEarlierRows(const TableState& table) {
   return connection_->Append(books_.Target(*connection_, table), *row);
 }
 
+// Dropped and created again at the source. No attnum of the old table means anything in the new
+// one: columns of the same name and type go on, the others are dropped and added.
+Status DuckDbDestination::TakeOver(TableState& table, TableSchemaPtr* before) {
+  const TableSchema& schema = *table.checkpoint.schema;
+  for (auto& [oid, other] : tables_) {
+    if (&other == &table || !other.has_target || other.checkpoint.phase != TablePhase::kStopped ||
+        FoldName(other.target_schema) != FoldName(schema.schema) ||
+        FoldName(other.target_name) != FoldName(schema.name))
+      continue;
+    Remember(other.checkpoint.schema->id);
+    auto known = std::make_shared<TableSchema>(*other.checkpoint.schema);
+    for (size_t i = 0; i < known->columns.size(); ++i) {
+      Column& column = known->columns[i];
+      const auto same =
+          std::find_if(schema.columns.begin(), schema.columns.end(), [&](const Column& next) {
+            return next.name == column.name &&
+                   DuckDbTypeName(*next.type) == DuckDbTypeName(*column.type);
+          });
+      // Those of the source are positive.
+      column.attnum = same != schema.columns.end() ? same->attnum
+                                                   : static_cast<int16_t>(-1 - static_cast<int>(i));
+    }
+    *before = std::move(known);
+    table.has_target = true;
+    table.target_schema = other.target_schema;
+    table.target_name = other.target_name;
+    if (changed_.contains(oid)) changed_.insert(schema.id.oid);
+    other.has_target = false;
+    return books_.SaveTable(*connection_, other);
+  }
+  return Status::OK();
+}
+
 Status DuckDbDestination::ApplyCopyStart(const CopyStart& start, Progress* progress) {
   const TableId id = start.schema->id;
   DropOpenChunks(id);
@@ -395,7 +428,7 @@ Status DuckDbDestination::ApplyCopyStart(const CopyStart& start, Progress* progr
     return ApplyStop({id, "ETL-D120", start.schema->QualifiedName() + ": " + *refused}, progress);
   }
   TableState& table = Make(id);
-  const TableSchemaPtr before = table.checkpoint.schema;
+  TableSchemaPtr before = table.checkpoint.schema;
   ETL_RETURN_IF_ERROR(DropCopy(table));
   // A target is kept in step only while it has the columns that the changes have.
   const bool keep =
@@ -415,6 +448,7 @@ Status DuckDbDestination::ApplyCopyStart(const CopyStart& start, Progress* progr
                                     QuoteIdentifier(start.schema->schema))
                           .status());
   if (options_.mode == Mode::kAppend) {
+    if (!table.has_target) ETL_RETURN_IF_ERROR(TakeOver(table, &before));
     if (!table.has_target) {
       ETL_RETURN_IF_ERROR(CreateTarget(table));
     } else {
