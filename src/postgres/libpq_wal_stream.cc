@@ -68,19 +68,6 @@ std::string StartCommand(const StreamOptions& options, int protocol) {
   return command + ")";
 }
 
-/// The status is sent every 10 s at least. A shorter limit of the server would end the stream, and
-/// before version 16 a long stretch of skipped WAL does, because nothing is read in it.
-Status RaiseSenderTimeout(PgConnection& connection, Instant deadline) {
-  ETL_ASSIGN_OR_RETURN(
-      const PgResult shown,
-      connection.Query("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'",
-                       deadline));
-  const int64_t current = shown.rows() == 0 ? 0 : shown.Int(0, 0);
-  const int64_t wanted = connection.server_version() < 160000 ? 300000 : 60000;
-  if (current == 0 || current >= wanted) return Status::OK();
-  return connection.Query(fmt::format("SET wal_sender_timeout = {}", wanted), deadline).status();
-}
-
 /// The server decodes changes of a subtransaction although it has been rolled back meanwhile. If
 /// that one changed a table's definition, its catalog entries can be gone by then: "could not map
 /// filenode …", and it may be the same again at each attempt.
@@ -92,6 +79,17 @@ Status OpenTransactionFailed(const Status& failed) {
 }
 
 }  // namespace
+
+Status RaiseSenderTimeout(PgConnection& connection, Instant deadline) {
+  ETL_ASSIGN_OR_RETURN(
+      const PgResult shown,
+      connection.Query("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'",
+                       deadline));
+  const int64_t current = shown.rows() == 0 ? 0 : shown.Int(0, 0);
+  const int64_t wanted = connection.server_version() < 160000 ? 300000 : 60000;
+  if (current == 0 || current >= wanted) return Status::OK();
+  return connection.Query(fmt::format("SET wal_sender_timeout = {}", wanted), deadline).status();
+}
 
 Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions& source,
                                                              const StreamOptions& options,

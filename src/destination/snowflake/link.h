@@ -13,13 +13,18 @@
 
 namespace etl {
 
+struct LinkOptions {
+  SqlClientOptions sql;
+  StreamingOptions streaming;
+};
+
 /// All I/O of one destination with its account: one HTTP client, one pair of tokens, one breaker;
 /// channels and statements on top. Owned and called by one thread.
 class SnowflakeLink {
  public:
   /// Reads the key.
   static Result<std::unique_ptr<SnowflakeLink>> Make(const SnowflakeConfig& config, KeyOrigin key,
-                                                     const Clock& clock);
+                                                     const Clock& clock, LinkOptions options = {});
 
   /// Does what can be done now; true if anything was. An error concerns everything.
   Result<bool> Step(Instant now, std::vector<ChannelEvent>& events);
@@ -42,7 +47,7 @@ class SnowflakeLink {
 
  private:
   SnowflakeLink(const SnowflakeConfig& config, SnowflakeAccount account, KeyOrigin key,
-                const Clock& clock);
+                const Clock& clock, LinkOptions options);
 
   const SnowflakeConfig config_;
   const SnowflakeAccount account_;

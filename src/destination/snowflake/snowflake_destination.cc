@@ -117,8 +117,9 @@ void SnowflakeDestination::TakeWatermarks(const SqlRows& rows) {
 
 Status SnowflakeDestination::Prepare() {
   for (const std::string& sql : BookkeepingSql(names_)) {
-    ETL_RETURN_IF_ERROR(
-        link_->RunAndWait(link_->Request("prepare the bookkeeping", sql), events_).status);
+    const SqlOutcome outcome =
+        link_->RunAndWait(link_->Request("prepare the bookkeeping", sql), events_);
+    ETL_RETURN_IF_ERROR(ForgiveSchema(sql, outcome.status));
   }
   return Status::OK();
 }
