@@ -39,7 +39,7 @@ std::string AsText(const CheckReport& report, double seconds) {
   const int warned = report.Count(Severity::kWarn);
   out += fmt::format("{} failed, {} {}, {} passed in {:.1f} s.", failed, warned,
                      warned == 1 ? "warning" : "warnings", report.Count(Severity::kOk), seconds);
-  if (!FixSql(report).empty()) out += "   SQL for your DBA: etl-stream check --fix-sql";
+  if (report.HasSqlToRun()) out += "   SQL for your DBA: etl-stream check --fix-sql";
   return out + "\n";
 }
 

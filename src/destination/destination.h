@@ -62,6 +62,7 @@ struct ProbeFinding {
   std::string what;
   std::string why;
   std::string remedy;
+  std::vector<std::string> sql = {};  ///< the remedy as statements, if it is SQL
 };
 
 struct ReadOptions {

@@ -4,14 +4,15 @@
 #include <set>
 
 #include <fmt/format.h>
-#include <sys/resource.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "destination/duckdb/duckdb_probe.h"
+#include "destination/snowflake/key.h"
+#include "destination/snowflake/snowflake_probe.h"
+#include "ops/check_host.h"
 #include "postgres/connection.h"
 #include "postgres/preflight.h"
+#include "postgres/source_grants.h"
 #include "postgres/source_setup.h"
 #include "postgres/table_query.h"
 
@@ -21,7 +22,14 @@ namespace {
 using Severity = CheckFinding::Severity;
 
 constexpr auto kSourceTime = std::chrono::seconds(30);
-constexpr rlim_t kDescriptorsWanted = 1024;
+
+// One statement a line.
+std::string Lines(const std::vector<std::string>& statements) {
+  std::string out;
+  for (const std::string& statement : statements)
+    out += (out.empty() ? "" : "\n") + statement + ";";
+  return out;
+}
 
 std::string_view SeverityName(Severity severity) {
   switch (severity) {
@@ -39,41 +47,6 @@ Severity SeverityOf(PreflightFinding::Severity severity) {
     case PreflightFinding::Severity::kFail: return Severity::kFail;
   }
   return Severity::kFail;
-}
-
-CheckPart CheckHost(const Config& config) {
-  CheckPart part{.name = "host", .pipeline = {}, .description = {}, .findings = {}};
-  struct rlimit files = {};
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < kDescriptorsWanted) {
-    part.findings.push_back({Severity::kWarn, "H01",
-                             fmt::format("only {} files may be open at once", files.rlim_cur), "",
-                             fmt::format("ulimit -n {}", kDescriptorsWanted), ""});
-  } else {
-    part.findings.push_back({Severity::kOk, "H01", "enough files may be open at once", "", "", ""});
-  }
-  struct statvfs disk = {};
-  const bool usable = access(config.limits.spill_dir.c_str(), W_OK | X_OK) == 0;
-  if (!usable || statvfs(config.limits.spill_dir.c_str(), &disk) != 0) {
-    part.findings.push_back(
-        {Severity::kFail, "H03",
-         fmt::format("limits.spill_dir {} cannot be written to", config.limits.spill_dir),
-         "large transactions are set aside there",
-         "let limits.spill_dir name a folder that may be written to", ""});
-    return part;
-  }
-  const auto free_bytes = static_cast<int64_t>(disk.f_bavail) * static_cast<int64_t>(disk.f_frsize);
-  if (free_bytes < config.limits.spill) {
-    part.findings.push_back(
-        {Severity::kWarn, "H03",
-         fmt::format("{} has {} MiB free, limits.spill allows {}", config.limits.spill_dir,
-                     free_bytes >> 20, FormatSize(config.limits.spill)),
-         "a very large transaction could fill the disk", "lower limits.spill, or free some space",
-         ""});
-  } else {
-    part.findings.push_back(
-        {Severity::kOk, "H03", "enough room to set large transactions aside", "", "", ""});
-  }
-  return part;
 }
 
 CheckPart CheckSource(const Config& config, const PipelineConfig& pipeline, const Clock& clock) {
@@ -95,13 +68,14 @@ CheckPart CheckSource(const Config& config, const PipelineConfig& pipeline, cons
   wanted.slot = pipeline.slot;
   wanted.tables = pipeline.tables.patterns();
   wanted.append = pipeline.mode == PipelineMode::kAppend;
+  wanted.names_ignore_case = !config.destinations.at(pipeline.destination).snowflake.has_value();
   for (const auto& [table, rules] : pipeline.columns) {
     wanted.columns[table] = ColumnRules{.exclude = rules.exclude, .hash = rules.hash};
   }
   part.description = "PostgreSQL at " + DescribeSource(options);
-  for (PreflightFinding& finding : RunSourcePreflight(options, wanted, clock.Now() + kSourceTime)) {
-    // The preflight ends its remedies in a semicolon where they are SQL.
-    std::string sql = finding.remedy.ends_with(';') ? finding.remedy : "";
+  for (PreflightFinding& finding :
+       RunSourcePreflight(options, wanted, clock.Now() + kSourceTime, clock)) {
+    std::string sql = Lines(finding.sql);
     part.findings.push_back({SeverityOf(finding.severity), std::move(finding.id),
                              std::move(finding.what), std::move(finding.why),
                              std::move(finding.remedy), std::move(sql)});
@@ -118,36 +92,57 @@ Severity SeverityOf(ProbeFinding::Severity severity) {
   return Severity::kFail;
 }
 
-// The tables that are to come: those of the publication, or those that it would be made for.
-Result<std::vector<TableSchemaPtr>> TablesToCome(const Config& config,
-                                                 const PipelineConfig& pipeline,
-                                                 const Clock& clock) {
+/// What was found at the source for the other end, and for what the role is to be granted.
+struct SourceLook {
+  std::vector<TableSchemaPtr> tables;  ///< that are to come
+  SourceGrants grants;
+};
+
+SourceGrants GrantsOf(const SourceOptions& options, const PipelineConfig& pipeline) {
+  const SourceLogin login = LoginOf(options);
+  SourceGrants grants;
+  grants.role = login.user;
+  grants.database = login.database;
+  grants.publication = pipeline.publication;
+  return grants;
+}
+
+Result<TablesAnswer> FindTables(SourceSetup& setup, const PipelineConfig& pipeline, bool published,
+                                Instant deadline) {
+  if (published) return LoadTables(setup.connection(), pipeline.publication, deadline);
+  ETL_ASSIGN_OR_RETURN(const std::vector<CandidateTable> candidates,
+                       setup.ListCandidateTables(deadline));
+  std::vector<TableId> ids;
+  for (const CandidateTable& table : candidates) {
+    if (pipeline.tables.Selects(table.name.schema, table.name.name)) ids.push_back(table.id);
+  }
+  if (ids.empty()) return TablesAnswer();
+  return LoadTables(setup.connection(), ids, deadline);
+}
+
+// The tables of the publication, or those that it would be made for.
+Status LookAtSource(const Config& config, const PipelineConfig& pipeline, const Clock& clock,
+                    SourceLook* look) {
   const SourceConfig& source = config.sources.at(pipeline.source);
   SourceOptions options;
   options.conninfo = source.url;
+  look->grants = GrantsOf(options, pipeline);
   ETL_ASSIGN_OR_RETURN(options.password, source.password.Resolve());
   const Instant deadline = clock.Now() + kSourceTime;
   ETL_ASSIGN_OR_RETURN(const std::unique_ptr<SourceSetup> setup,
                        SourceSetup::Connect(options, deadline));
+  look->grants.database = setup->system().database;
   ETL_ASSIGN_OR_RETURN(const std::optional<PublicationFacts> publication,
                        setup->FindPublication(pipeline.publication, deadline));
-  TablesAnswer found;
-  if (publication) {
-    ETL_ASSIGN_OR_RETURN(found, LoadTables(setup->connection(), pipeline.publication, deadline));
-  } else {
-    ETL_ASSIGN_OR_RETURN(const std::vector<CandidateTable> candidates,
-                         setup->ListCandidateTables(deadline));
-    std::vector<TableId> ids;
-    for (const CandidateTable& table : candidates) {
-      if (pipeline.tables.Selects(table.name.schema, table.name.name)) ids.push_back(table.id);
-    }
-    if (!ids.empty()) {
-      ETL_ASSIGN_OR_RETURN(found, LoadTables(setup->connection(), ids, deadline));
-    }
-  }
-  std::vector<TableSchemaPtr> tables;
+  look->grants.publication_exists = publication.has_value();
+  ETL_ASSIGN_OR_RETURN(const TablesAnswer found,
+                       FindTables(*setup, pipeline, publication.has_value(), deadline));
   for (const TableFacts& facts : found.tables) {
     if (!pipeline.tables.Selects(facts.schema, facts.name)) continue;
+    look->grants.tables.push_back({facts.schema, facts.name});
+    for (const LeafFacts& leaf : facts.leaves) {
+      if (leaf.id != facts.id) look->grants.leaves.push_back({leaf.schema, leaf.name});
+    }
     ColumnRules rules;
     if (const auto given = pipeline.columns.find(facts.QualifiedName());
         given != pipeline.columns.end()) {
@@ -155,39 +150,58 @@ Result<std::vector<TableSchemaPtr>> TablesToCome(const Config& config,
     }
     // What does not work out was told with the source.
     Result<TableSchemaPtr> schema = MakeTableSchema(facts, rules, 1);
-    if (schema.ok()) tables.push_back(std::move(*schema));
+    if (schema.ok()) look->tables.push_back(std::move(*schema));
   }
-  return tables;
+  return Status::OK();
+}
+
+void AddFindings(std::vector<ProbeFinding> findings, CheckPart* part) {
+  for (ProbeFinding& finding : findings) {
+    std::string sql = Lines(finding.sql);
+    part->findings.push_back({SeverityOf(finding.severity), std::move(finding.id),
+                              std::move(finding.what), std::move(finding.why),
+                              std::move(finding.remedy), std::move(sql)});
+  }
+}
+
+CheckPart CheckSnowflake(const SnowflakeConfig& config, CheckPart part,
+                         const PipelineConfig& pipeline, const SourceLook& look,
+                         const Clock& clock) {
+  part.description = fmt::format("Snowflake {}, role {}", config.account, config.role);
+  SnowflakeProbe probe;
+  probe.config = config;
+  probe.key = KeyFromConfig(config.private_key, config.private_key_passphrase);
+  probe.pipeline = pipeline.name;
+  probe.mode = pipeline.mode == PipelineMode::kAppend ? Mode::kAppend : Mode::kMirror;
+  probe.tables = look.tables;
+  SnowflakeProbeReport report = ProbeSnowflake(probe, clock);
+  AddFindings(std::move(report.findings), &part);
+  part.grants = std::move(report.grants);
+  return part;
 }
 
 CheckPart CheckDestination(const Config& config, const PipelineConfig& pipeline,
-                           bool source_reached, const Clock& clock) {
+                           const SourceLook& look, const Clock& clock) {
   const DestinationConfig& destination = config.destinations.at(pipeline.destination);
   CheckPart part{.name = "destination " + destination.name,
                  .pipeline = pipeline.name,
                  .description = "DuckDB file " + destination.path,
                  .findings = {}};
-  if (destination.snowflake.has_value()) {
-    part.description = "Snowflake " + destination.snowflake->account;
-    part.findings.push_back({SeverityOf(ProbeFinding::Severity::kFail), "D01",
-                             "this version does not carry out pipelines into Snowflake yet", "",
-                             "use a destination of type: duckdb", ""});
-    return part;
-  }
+  if (destination.snowflake.has_value())
+    return CheckSnowflake(*destination.snowflake, std::move(part), pipeline, look, clock);
   DuckDbProbe probe;
   probe.file.path = destination.path;
   probe.file.release = destination.release;
   probe.pipeline = pipeline.name;
-  if (source_reached) {
-    Result<std::vector<TableSchemaPtr>> tables = TablesToCome(config, pipeline, clock);
-    if (tables.ok()) probe.tables = std::move(*tables);
-  }
-  for (ProbeFinding& finding : ProbeDuckDb(probe)) {
-    part.findings.push_back({SeverityOf(finding.severity), std::move(finding.id),
-                             std::move(finding.what), std::move(finding.why),
-                             std::move(finding.remedy), ""});
-  }
+  probe.tables = look.tables;
+  AddFindings(ProbeDuckDb(probe), &part);
   return part;
+}
+
+bool Passed(const CheckPart& part, std::string_view id) {
+  return std::any_of(part.findings.begin(), part.findings.end(), [&](const auto& finding) {
+    return finding.id == id && finding.severity == Severity::kOk;
+  });
 }
 
 }  // namespace
@@ -205,18 +219,32 @@ int CheckReport::Count(CheckFinding::Severity severity) const {
   return count;
 }
 
+bool CheckReport::HasSqlToRun() const {
+  for (const CheckPart& part : parts) {
+    for (const CheckFinding& finding : part.findings) {
+      if (finding.severity != CheckFinding::Severity::kOk && !finding.sql.empty()) return true;
+    }
+  }
+  return false;
+}
+
 CheckReport RunChecks(const Config& config, const std::vector<std::string>& pipelines,
                       const Clock& clock) {
   CheckReport report;
   report.parts.push_back(CheckHost(config));
   for (const std::string& name : pipelines) {
     const PipelineConfig& pipeline = config.pipelines.at(name);
-    report.parts.push_back(CheckSource(config, pipeline, clock));
-    const std::vector<CheckFinding>& findings = report.parts.back().findings;
-    const bool reached = std::none_of(findings.begin(), findings.end(), [](const auto& finding) {
-      return finding.severity == Severity::kFail;
-    });
-    report.parts.push_back(CheckDestination(config, pipeline, reached, clock));
+    CheckPart source = CheckSource(config, pipeline, clock);
+    SourceLook look;
+    SourceOptions options;
+    options.conninfo = config.sources.at(pipeline.source).url;
+    look.grants = GrantsOf(options, pipeline);
+    // Where it was not reached, all that is known is what the configuration says.
+    if (Passed(source, "S06") && !LookAtSource(config, pipeline, clock, &look).ok())
+      look.tables.clear();
+    source.grants = SourceGrantsSql(look.grants);
+    report.parts.push_back(std::move(source));
+    report.parts.push_back(CheckDestination(config, pipeline, look, clock));
   }
   return report;
 }
@@ -226,13 +254,27 @@ std::string FixSql(const CheckReport& report) {
   std::set<std::string> seen;
   for (const CheckPart& part : report.parts) {
     bool titled = false;
-    for (const CheckFinding& finding : part.findings) {
-      if (finding.severity == Severity::kOk || finding.sql.empty() ||
-          !seen.insert(part.name + "\n" + finding.sql).second)
-        continue;
+    const auto add = [&](const std::string& comment, const std::string& sql) {
+      if (!seen.insert(part.name + "\n" + sql).second) return;
       if (!titled) out += fmt::format("-- {}\n", EscapeControl(part.name));
       titled = true;
-      out += fmt::format("-- {} {}\n{}\n", finding.id, EscapeControl(finding.what), finding.sql);
+      if (!comment.empty()) out += fmt::format("-- {}\n", EscapeControl(comment));
+      out += sql + "\n";
+    };
+    for (const std::string& grant : part.grants) add("", grant + ";");
+    for (const CheckFinding& finding : part.findings) {
+      if (finding.severity == Severity::kOk || finding.sql.empty()) continue;
+      // What the grants above hold already is not said again.
+      std::string fresh;
+      size_t begin = 0;
+      while (begin < finding.sql.size()) {
+        const size_t end = std::min(finding.sql.find(";\n", begin), finding.sql.size() - 1) + 1;
+        const std::string statement = finding.sql.substr(begin, end - begin);
+        if (!seen.contains(part.name + "\n" + statement))
+          fresh += (fresh.empty() ? "" : "\n") + statement;
+        begin = end + 1;
+      }
+      if (!fresh.empty()) add(finding.id + " " + finding.what, fresh);
     }
   }
   return out;

@@ -15,7 +15,7 @@ struct CheckFinding {
   std::string what;
   std::string why;
   std::string remedy;  ///< what to do: a command, a line of configuration, or SQL
-  std::string sql;     ///< the remedy as SQL for the source, if it is SQL
+  std::string sql;     ///< the remedy as SQL for that end, one statement a line
 };
 
 /// What was looked at together: a source for one pipeline, a destination, the host.
@@ -24,11 +24,15 @@ struct CheckPart {
   std::string pipeline;     ///< empty: not of one pipeline
   std::string description;  ///< what was found there: version and address
   std::vector<CheckFinding> findings;
+  /// Everything that the role there needs, as statements for somebody who may grant it.
+  std::vector<std::string> grants = {};
 };
 
 struct CheckReport {
   std::vector<CheckPart> parts;
   int Count(CheckFinding::Severity severity) const;
+  /// Whether somebody who may can cure something of it with SQL.
+  bool HasSqlToRun() const;
   bool ok() const { return Count(CheckFinding::Severity::kFail) == 0; }
 };
 
@@ -37,7 +41,8 @@ struct CheckReport {
 CheckReport RunChecks(const Config& config, const std::vector<std::string>& pipelines,
                       const Clock& clock);
 
-/// The SQL of every failed and warned finding that has some, each once, ready for a DBA.
+/// The least rights that both ends need, then the SQL of every failed and warned finding that has
+/// some, each once, ready for a DBA.
 std::string FixSql(const CheckReport& report);
 std::string CheckToJson(const CheckReport& report);
 

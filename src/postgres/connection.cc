@@ -10,6 +10,7 @@
 #include <libpq-fe.h>
 #include <unistd.h>
 
+#include "base/ca_file.h"
 #include "postgres/server_error.h"
 
 namespace etl {
@@ -66,14 +67,6 @@ bool AllLocal(const Parameters& parameters) {
   return true;
 }
 
-std::string SystemCaBundle() {
-  for (const char* path : {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
-                           "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem"}) {
-    if (access(path, R_OK) == 0) return path;
-  }
-  return {};
-}
-
 // Within `options`, spaces and backslashes of a value are escaped by a backslash.
 std::string OptionValue(std::string_view value) {
   std::string escaped;
@@ -91,7 +84,7 @@ void Complete(const SourceOptions& options, PgConnection::Mode mode, Parameters&
   const auto tls = parameters.find("sslmode");
   if (tls != parameters.end() && tls->second.starts_with("verify-") &&
       !parameters.contains("sslrootcert") && std::getenv("PGSSLROOTCERT") == nullptr) {
-    if (const std::string bundle = SystemCaBundle(); !bundle.empty())
+    if (const std::string bundle = SystemCaFile(); !bundle.empty())
       parameters["sslrootcert"] = bundle;
   }
   parameters.emplace("gssencmode", "disable");
@@ -140,6 +133,24 @@ std::string DescribeSource(const SourceOptions& options) {
   if (parameters->contains("port")) text += ":" + get("port", "");
   if (parameters->contains("dbname")) text += "/" + get("dbname", "");
   return text;
+}
+
+SourceTrust TrustOf(const SourceOptions& options) {
+  std::optional<Parameters> parameters = ParseConninfo(options.conninfo);
+  if (!parameters) return {};
+  Complete(options, PgConnection::Mode::kNormal, *parameters);
+  SourceTrust trust;
+  trust.verifies = (*parameters)["sslmode"].starts_with("verify-");
+  const char* environment = std::getenv("PGSSLROOTCERT");
+  trust.file = (*parameters)["sslrootcert"];
+  if (trust.file.empty() && environment != nullptr) trust.file = environment;
+  return trust;
+}
+
+SourceLogin LoginOf(const SourceOptions& options) {
+  std::optional<Parameters> parameters = ParseConninfo(options.conninfo);
+  if (!parameters) return {};
+  return {.user = (*parameters)["user"], .database = (*parameters)["dbname"]};
 }
 
 std::string QuoteIdentifier(std::string_view name) {

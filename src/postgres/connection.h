@@ -35,6 +35,20 @@ struct SourceOptions {
 /// "host:port/database" for messages; never user or password.
 std::string DescribeSource(const SourceOptions& options);
 
+/// Which authorities a connection believes.
+struct SourceTrust {
+  bool verifies = false;  ///< the server's certificate is looked at
+  std::string file;       ///< PEM, or "system"; empty: none was found
+};
+SourceTrust TrustOf(const SourceOptions& options);
+
+/// As the connection string names them; empty where it does not.
+struct SourceLogin {
+  std::string user;
+  std::string database;
+};
+SourceLogin LoginOf(const SourceOptions& options);
+
 /// `name` as an SQL identifier, `text` as an SQL literal. The only ways into SQL text.
 std::string QuoteIdentifier(std::string_view name);
 std::string QuoteLiteral(std::string_view text);

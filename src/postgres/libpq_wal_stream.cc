@@ -68,8 +68,18 @@ std::string StartCommand(const StreamOptions& options, int protocol) {
   return command + ")";
 }
 
-/// The status is sent every 10 s at least. A shorter limit of the server would end the stream, and
-/// before version 16 a long stretch of skipped WAL does, because nothing is read in it.
+/// The server decodes changes of a subtransaction although it has been rolled back meanwhile. If
+/// that one changed a table's definition, its catalog entries can be gone by then: "could not map
+/// filenode …", and it may be the same again at each attempt.
+Status OpenTransactionFailed(const Status& failed) {
+  ErrorParts parts = PartsOf(failed);
+  parts.code = kOpenTransactionFailed;
+  parts.safe = "nothing is lost: what is open now is received after its commit";
+  return MakeError(ErrorKind::kTransient, std::move(parts));
+}
+
+}  // namespace
+
 Status RaiseSenderTimeout(PgConnection& connection, Instant deadline) {
   ETL_ASSIGN_OR_RETURN(
       const PgResult shown,
@@ -82,18 +92,6 @@ Status RaiseSenderTimeout(PgConnection& connection, Instant deadline) {
   if (current >= wanted) return Status::OK();
   return connection.Query(fmt::format("SET wal_sender_timeout = {}", wanted), deadline).status();
 }
-
-/// The server decodes changes of a subtransaction although it has been rolled back meanwhile. If
-/// that one changed a table's definition, its catalog entries can be gone by then: "could not map
-/// filenode …", and it may be the same again at each attempt.
-Status OpenTransactionFailed(const Status& failed) {
-  ErrorParts parts = PartsOf(failed);
-  parts.code = kOpenTransactionFailed;
-  parts.safe = "nothing is lost: what is open now is received after its commit";
-  return MakeError(ErrorKind::kTransient, std::move(parts));
-}
-
-}  // namespace
 
 Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions& source,
                                                              const StreamOptions& options,

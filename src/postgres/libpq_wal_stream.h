@@ -26,6 +26,11 @@ struct StreamOptions {
   bool messages = true;
 };
 
+/// The status is sent every 10 s at least. A shorter limit of the server would end the stream, and
+/// before version 16 a long stretch of skipped WAL does, because nothing is read in it: raises
+/// wal_sender_timeout for this session.
+Status RaiseSenderTimeout(PgConnection& connection, Instant deadline);
+
 /// `slot` streaming on a replication connection of its own (libpq).
 ///
 /// While changes flow, Next leaves the socket alone for a moment after it ran dry: PostgreSQL sends

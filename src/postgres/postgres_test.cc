@@ -4,6 +4,7 @@
 #include "postgres/connection.h"
 #include "postgres/key_literal.h"
 #include "postgres/libpq_system_catalog.h"
+#include "postgres/preflight_server.h"
 #include "postgres/server_error.h"
 #include "postgres/source_setup.h"
 #include "postgres/table_facts.h"
@@ -330,6 +331,53 @@ TEST(KeyText, IsWhatPostgresReads) {
   EXPECT_EQ(
       Key(arrow::Time64Builder(arrow::time64(arrow::TimeUnit::MICRO), pool), int64_t{86400000000}),
       "24:00:00.000000");
+}
+
+using Severity = PreflightFinding::Severity;
+
+TEST(JudgeFailover, ASlotOutlivesAFailoverOnlyIfItIsCopiedAndItsReaderWaits) {
+  EXPECT_EQ(JudgeFailover({.standbys = 0, .slot = false}, "s").severity, Severity::kOk);
+  EXPECT_EQ(JudgeFailover({.standbys = 1, .slot = true, .reader_waits = true}, "s").severity,
+            Severity::kOk);
+  const PreflightFinding hurried = JudgeFailover({.standbys = 1, .slot = true}, "s");
+  EXPECT_EQ(hurried.severity, Severity::kWarn);
+  EXPECT_TRUE(hurried.what.starts_with("synchronized_standby_slots"));
+  const PreflightFinding alone = JudgeFailover({.standbys = 1, .slot = false}, "s");
+  EXPECT_EQ(alone.severity, Severity::kWarn);
+  EXPECT_TRUE(alone.sql.empty()) << "a replication command is no SQL";
+  EXPECT_NE(alone.remedy.find("ALTER_REPLICATION_SLOT \"s\" (FAILOVER true)"), std::string::npos);
+  EXPECT_EQ(JudgeFailover({.standbys = 1}, "s").sql,
+            (std::vector<std::string>{
+                "SELECT pg_create_logical_replication_slot('s', 'pgoutput', false, false, true)"}));
+}
+
+TEST(JudgeClock, OnlyWhatLiesOutsideTheTwoLooksCounts) {
+  EXPECT_EQ(JudgeClock(0, 20'000'000, 30'000'000).severity, Severity::kOk) << "a slow answer";
+  EXPECT_EQ(JudgeClock(0, 34'900'000, 30'000'000).severity, Severity::kOk);
+  EXPECT_EQ(JudgeClock(0, 35'000'000, 30'000'000).what, "its clock is 5.0 s ahead of ours");
+  EXPECT_EQ(JudgeClock(0, -60'000'000, 30'000'000).what, "its clock is 60.0 s behind ours");
+}
+
+TEST(JudgeSenderTimeout, FailsWhereTheSessionCannotRaiseIt) {
+  EXPECT_EQ(JudgeSenderTimeout(0, 0).severity, Severity::kOk);
+  EXPECT_EQ(JudgeSenderTimeout(60000, 60000).severity, Severity::kOk);
+  EXPECT_EQ(JudgeSenderTimeout(5000, 60000).severity, Severity::kWarn);
+  EXPECT_EQ(JudgeSenderTimeout(10000, 10000).severity, Severity::kFail);
+}
+
+TEST(JudgeDecodingMemory, ProposesRoomForTwiceWhatWasSpilled) {
+  DecodingFacts facts{.work_mem = int64_t{64} << 20};
+  EXPECT_EQ(JudgeDecodingMemory(facts, "r").severity, Severity::kOk);
+  facts.streamed = 2;
+  facts.streamed_bytes = int64_t{300} << 20;
+  EXPECT_EQ(JudgeDecodingMemory(facts, "r").severity, Severity::kOk);
+  facts.spilled = 3;
+  facts.spilled_bytes = int64_t{300} << 20;
+  EXPECT_EQ(JudgeDecodingMemory(facts, "r").remedy,
+            "ALTER ROLE \"r\" SET logical_decoding_work_mem = '256MB'; -- read when the stream "
+            "begins");
+  facts.spilled_bytes = int64_t{30} << 40;
+  EXPECT_NE(JudgeDecodingMemory(facts, "r").remedy.find("'1024MB'"), std::string::npos);
 }
 
 }  // namespace

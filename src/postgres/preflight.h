@@ -15,8 +15,13 @@ struct PreflightFinding {
   std::string id;  ///< S01 …
   std::string what;
   std::string why;
-  std::string remedy;  ///< SQL for a DBA where it ends with a semicolon
+  std::string remedy;
+  std::vector<std::string> sql;  ///< the remedy as statements for a DBA, if it is SQL
 };
+
+/// `finding` with a remedy that is SQL, `note` after it as a comment; without SQL the note alone.
+PreflightFinding WithSql(PreflightFinding finding, std::vector<std::string> sql,
+                         const std::string& note = {});
 
 /// What a pipeline wants of its source.
 struct PreflightOptions {
@@ -25,11 +30,14 @@ struct PreflightOptions {
   std::vector<std::string> tables;             ///< patterns; empty: what the publication holds
   std::map<std::string, ColumnRules> columns;  ///< by schema.table
   bool append = false;                         ///< then a table needs no key
+  /// The destination does not tell names apart that differ only in case (S26).
+  bool names_ignore_case = true;
 };
 
 /// Looks at everything that would stop or endanger a pipeline, and changes nothing. Later checks
 /// are left out when an earlier one failed that they rest on (no connection, no publication).
 std::vector<PreflightFinding> RunSourcePreflight(const SourceOptions& source,
-                                                 const PreflightOptions& options, Instant deadline);
+                                                 const PreflightOptions& options, Instant deadline,
+                                                 const Clock& clock = SystemClock());
 
 }  // namespace etl

@@ -101,6 +101,7 @@ class Privileges(EmulatorTest):
                 ("CREATE TASK", "SCHEMA", ["DB", "P"], "CREATE TASK DB.P.K AS SELECT 1", "003001"),
                 ("USAGE", "SCHEMA", ["DB", "P"], "SELECT * FROM DB.P.T", "002003"),
                 ("USAGE", "DATABASE", "DB", "SELECT * FROM DB.P.T", "002003"),
+                ("USAGE", "DATABASE", "DB", "SHOW SCHEMAS IN DATABASE DB", "002043"),
                 ("USAGE", "WAREHOUSE", "ETL_WH", "SELECT * FROM DB.P.T", "000606")):
             with self.subTest(privilege=privilege, kind=kind):
                 self.deny(privilege, kind, path)
@@ -124,6 +125,12 @@ class Privileges(EmulatorTest):
         self.assertEqual(422, attempt("CREATE TABLE DB.P.MINE (A INT)"))
         admin("GRANT USAGE ON DATABASE DB TO ROLE SMALL; GRANT USAGE, CREATE TABLE ON SCHEMA DB.P TO ROLE SMALL")
         self.assertEqual(200, attempt("CREATE TABLE DB.P.MINE (A INT)"))
+        self.assertEqual(422, attempt("CREATE SCHEMA IF NOT EXISTS DB.P"), "asks for the right all the same")
+        self.assertEqual(200, attempt("CREATE TABLE IF NOT EXISTS DB.P.MINE (A INT)"))
+        admin("REVOKE CREATE TABLE ON SCHEMA DB.P FROM ROLE SMALL")
+        self.assertEqual(422, attempt("CREATE TABLE IF NOT EXISTS DB.P.MINE (A INT)"), "asks for the right all the same")
+        admin("GRANT CREATE TABLE ON SCHEMA DB.P TO ROLE SMALL")
+        self.assertEqual([[None]], self.client.sql("SELECT CURRENT_WAREHOUSE()", role="SMALL"))
         self.assertEqual(422, attempt("INSERT INTO MINE VALUES (1)"))
         admin("GRANT USAGE ON WAREHOUSE ETL_WH TO ROLE SMALL")
         self.assertEqual(200, attempt("INSERT INTO MINE VALUES (1)"))
@@ -133,6 +140,9 @@ class Privileges(EmulatorTest):
         self.assertEqual([200, 200, 422], [attempt("SELECT * FROM T"), attempt("SELECT * FROM LATER"), attempt("DELETE FROM T")])
         admin("REVOKE SELECT ON TABLE DB.P.T FROM ROLE SMALL; REVOKE SELECT ON FUTURE TABLES IN SCHEMA DB.P FROM ROLE SMALL")
         self.assertEqual(422, attempt("SELECT * FROM LATER"))
+        self.assertEqual(422, attempt("ALTER TABLE T ADD COLUMN B INT"))
+        admin("GRANT OWNERSHIP ON TABLE DB.P.T TO ROLE SMALL COPY CURRENT GRANTS")
+        self.assertEqual(200, attempt("ALTER TABLE T ADD COLUMN B INT"))
         self.assertEqual(422, attempt("ALTER USER ETL_USER UNSET RSA_PUBLIC_KEY_2"))
         self.assertEqual(422, attempt("GRANT USAGE ON DATABASE DB TO ROLE SMALL"))
 

@@ -1,5 +1,6 @@
 """SQL as the engine writes it: names, types, MERGE, transactions, blocks."""
 
+import time
 import unittest
 
 from harness import EmulatorTest
@@ -239,6 +240,18 @@ class Sql(EmulatorTest):
         self.assertEqual(["T"], [row[1] for row in self.client.sql("SHOW TABLES LIKE 't' IN SCHEMA DB.S")])
         self.client.open("T", "chan")
         self.assertEqual(["chan"], [row[1] for row in self.client.sql("SHOW CHANNELS IN SCHEMA DB.S")])
+
+    def test_the_time_is_that_of_the_emulators_clock(self):
+        self.addCleanup(self.client.control, "settings", {"clock_skew": 0.0})
+        self.client.control("settings", {"clock_skew": 45.0})
+        for function in ("CURRENT_TIMESTAMP()", "CURRENT_TIMESTAMP"):
+            told = float(self.client.sql(f"SELECT {function} AS NOW")[0][0].split()[0])
+            self.assertAlmostEqual(45, told - time.time(), delta=5)
+
+    def test_a_parameter_is_shown_as_it_is_set(self):
+        self.addCleanup(self.client.control, "settings", {"quoted_identifiers_ignore_case": False})
+        self.client.control("settings", {"quoted_identifiers_ignore_case": True})
+        self.assertEqual(["true", "false"], self.client.sql("SHOW PARAMETERS LIKE 'QUOTED_IDENTIFIERS_IGNORE_CASE'")[0][1:3])
 
     def test_hostile_literals_and_names(self):
         name = 'a"b;--\'\\ $$ é\u2028'

@@ -10,6 +10,7 @@
 
 #include "destination/snowflake/alter_sql.h"
 #include "destination/snowflake/fold_sql.h"
+#include "destination/snowflake/grants_sql.h"
 #include "destination/snowflake/merge_sql.h"
 #include "destination/snowflake/snowflake_types.h"
 #include "model/schema_json.h"
@@ -115,6 +116,16 @@ Json All(const SnowflakeTable& table) {
   return sql;
 }
 
+/// What a user called `user` needs, with a role and a warehouse of that name.
+Json Grants(const Json& json, const SnowflakeTable& table) {
+  SnowflakeConfig config;
+  config.user = config.role = config.warehouse = json.at("user");
+  config.schema = table.names.naming().schema;
+  config.merge_by = MergeBy::kTask;
+  return SnowflakeGrants(config, table.names)
+      .All(/*mirror=*/true, {table.schema}, KeySlot::kSecond, "MIIB+/=");
+}
+
 Json Answer(const Json& json) {
   const SnowflakeNames names = NamesOf(json.at("naming"));
   const auto schema = SchemaFromJson(json.at("table").dump());
@@ -127,6 +138,7 @@ Json Answer(const Json& json) {
   if (what == "problems") return NameProblems(names, {table.schema});
   if (what == "setup") return Setup(table);
   if (what == "all") return All(table);
+  if (what == "grants") return Grants(json, table);
   if (what == "alter") return Alter(json, table);
   if (what == "create") return Json{CreateTargetSql(table, Place(json, table))};
   if (what == "watermark")

@@ -147,6 +147,30 @@ class Statements(unittest.TestCase):
                 self.assertEqual(database.db.execute(f"SELECT * FROM {target}").fetchall(), [(1, "kept")])
                 database.close()
 
+    def test_grants(self):
+        """sqlglot knows some of them as opaque commands only: those are looked at token by token."""
+        for i, name in enumerate(HOSTILE):
+            schema = engine.table([("id", "int4")], name=HOSTILE[(i + 7) % len(HOSTILE)])
+            for naming in NAMINGS:
+                statements = self.tool.ask("grants", schema, naming=naming, user=name)
+                described = self.tool.ask("names", schema, naming=naming)
+                own = {naming["database"], naming["database"].upper(), naming["landing_schema"],
+                       naming["landing_schema"].upper(), *described["landing"], *described["target"]}
+                # Letters beyond ASCII stay.
+                upper = "".join(c.upper() if c.isascii() else c for c in name)
+                seen = set()
+                for statement in statements:
+                    self.parsed(statement)
+                    tokens = sqlglot.tokenize(statement, read="snowflake")
+                    self.assertNotIn(sqlglot.TokenType.SEMICOLON, [token.token_type for token in tokens], statement)
+                    for token in tokens:
+                        if token.token_type == sqlglot.TokenType.IDENTIFIER:
+                            self.assertIn(token.text, own | {name, upper}, statement)
+                            seen.add(token.text)
+                        elif token.token_type == sqlglot.TokenType.STRING:
+                            self.assertEqual(token.text, "MIIB+/=")
+                self.assertLessEqual({name, upper, described["landing"][0], described["landing"][1]}, seen)
+
     def test_names_that_collide(self):
         for columns in ([("id", "int4"), ("ID", "int4")], [("_etl_op", "int4")], [], [("_etl_passing_3", "text")]):
             self.assertEqual(len(self.tool.ask("problems", engine.table(columns, key=()))), 1, columns)

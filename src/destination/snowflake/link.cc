@@ -31,17 +31,17 @@ BreakerOptions BreakerOf(const BreakerConfig& config) {
 }  // namespace
 
 Result<std::unique_ptr<SnowflakeLink>> SnowflakeLink::Make(const SnowflakeConfig& config,
-                                                           const StreamingOptions& streaming,
-                                                           KeyOrigin key, const Clock& clock) {
+                                                           KeyOrigin key, const Clock& clock,
+                                                           LinkOptions options) {
   ETL_ASSIGN_OR_RETURN(SnowflakeAccount account, MakeSnowflakeAccount(config.account, config.url));
   std::unique_ptr<SnowflakeLink> out(
-      new SnowflakeLink(config, streaming, std::move(account), std::move(key), clock));
+      new SnowflakeLink(config, std::move(account), std::move(key), clock, std::move(options)));
   ETL_RETURN_IF_ERROR(out->tokens_.Start(clock.Now()));
   return out;
 }
 
-SnowflakeLink::SnowflakeLink(const SnowflakeConfig& config, const StreamingOptions& streaming,
-                             SnowflakeAccount account, KeyOrigin key, const Clock& clock)
+SnowflakeLink::SnowflakeLink(const SnowflakeConfig& config, SnowflakeAccount account, KeyOrigin key,
+                             const Clock& clock, LinkOptions options)
     : config_(config),
       account_(std::move(account)),
       clock_(clock),
@@ -52,8 +52,8 @@ SnowflakeLink::SnowflakeLink(const SnowflakeConfig& config, const StreamingOptio
                .role = config.role},
               std::move(key), http_, clock, Seed()),
       session_({.breaker = BreakerOf(config.breaker)}, http_, tokens_, clock, Seed()),
-      sql_({}, account_, session_),
-      streaming_(streaming, account_, session_) {}
+      sql_(std::move(options.sql), account_, session_),
+      streaming_(std::move(options.streaming), account_, session_) {}
 
 Result<bool> SnowflakeLink::Step(Instant now, std::vector<ChannelEvent>& events) {
   const bool session = session_.Step(now);

@@ -13,14 +13,18 @@
 
 namespace etl {
 
+struct LinkOptions {
+  SqlClientOptions sql;
+  StreamingOptions streaming;
+};
+
 /// All I/O of one destination with its account: one HTTP client, one pair of tokens, one breaker;
 /// channels and statements on top. Owned and called by one thread.
 class SnowflakeLink {
  public:
   /// Reads the key.
-  static Result<std::unique_ptr<SnowflakeLink>> Make(const SnowflakeConfig& config,
-                                                     const StreamingOptions& streaming,
-                                                     KeyOrigin key, const Clock& clock);
+  static Result<std::unique_ptr<SnowflakeLink>> Make(const SnowflakeConfig& config, KeyOrigin key,
+                                                     const Clock& clock, LinkOptions options = {});
 
   /// Does what can be done now; true if anything was. An error concerns everything.
   Result<bool> Step(Instant now, std::vector<ChannelEvent>& events);
@@ -46,8 +50,8 @@ class SnowflakeLink {
   static Status Interrupted();
 
  private:
-  SnowflakeLink(const SnowflakeConfig& config, const StreamingOptions& streaming,
-                SnowflakeAccount account, KeyOrigin key, const Clock& clock);
+  SnowflakeLink(const SnowflakeConfig& config, SnowflakeAccount account, KeyOrigin key,
+                const Clock& clock, LinkOptions options);
 
   const SnowflakeConfig config_;
   const SnowflakeAccount account_;

@@ -51,8 +51,8 @@ Result<Checkpoint> SnowflakeDestination::Start(const StartOptions& options) {
 
 Result<Checkpoint> SnowflakeDestination::StartInner() {
   ETL_ASSIGN_OR_RETURN(KeyOrigin key, options_.key());
-  ETL_ASSIGN_OR_RETURN(
-      link_, SnowflakeLink::Make(options_.config, options_.streaming, std::move(key), clock_));
+  ETL_ASSIGN_OR_RETURN(link_, SnowflakeLink::Make(options_.config, std::move(key), clock_,
+                                                  {.sql = {}, .streaming = options_.streaming}));
   link_->BeginStart(start_.stop);
   ETL_RETURN_IF_ERROR(Prepare());
   // Opening takes the pipeline from whoever ran it, and waits until what that one wrote is in the
@@ -121,8 +121,9 @@ void SnowflakeDestination::TakeWatermarks(const SqlRows& rows) {
 
 Status SnowflakeDestination::Prepare() {
   for (const std::string& sql : BookkeepingSql(names_)) {
-    ETL_RETURN_IF_ERROR(
-        link_->RunAndWait(link_->Request("prepare the bookkeeping", sql), events_).status);
+    const SqlOutcome outcome =
+        link_->RunAndWait(link_->Request("prepare the bookkeeping", sql), events_);
+    ETL_RETURN_IF_ERROR(ForgiveSchema(sql, outcome.status));
   }
   return Status::OK();
 }

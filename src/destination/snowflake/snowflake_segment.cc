@@ -90,7 +90,7 @@ Result<bool> SnowflakeDestination::ApplySegment(Segment& segment, Instant now, b
 /// Runs cursor_.sql, one after the other; each may be run again after a crash.
 Result<bool> SnowflakeDestination::RunSql(const std::string& what, Instant now, bool* worked) {
   if (outcome_.has_value()) {
-    ETL_RETURN_IF_ERROR(outcome_->status);
+    ETL_RETURN_IF_ERROR(ForgiveSchema(cursor_.sql[cursor_.next_sql], outcome_->status));
     sql_ = 0;
     if (++cursor_.next_sql < cursor_.sql.size()) outcome_.reset();
   }

@@ -83,6 +83,12 @@ bool SqlFailure::IsExistingObject() const {
          message.find("already exists") != std::string::npos;
 }
 
+Status ForgiveSchema(const std::string& sql, const Status& status) {
+  const bool forgiven = !status.ok() && sql.starts_with("CREATE SCHEMA IF NOT EXISTS ") &&
+                        PartsOf(status).code == "ETL-D104";
+  return forgiven ? Status::OK() : status;
+}
+
 Status SqlError(const std::string& what, const SqlFailure& failure) {
   const Meaning meaning = MeaningOf(failure);
   return MakeError(

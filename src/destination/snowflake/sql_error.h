@@ -25,4 +25,9 @@ struct SqlFailure {
 /// missing or changed object), internal (anything else: SQL that we made is wrong).
 Status SqlError(const std::string& what, const SqlFailure& failure);
 
+/// `status` of statement `sql`, where a refused CREATE SCHEMA IF NOT EXISTS is none: Snowflake asks
+/// for the right to make schemas also where the schema is there, and a role that makes only tables
+/// needs none. One that is really missing fails with the next statement.
+Status ForgiveSchema(const std::string& sql, const Status& status);
+
 }  // namespace etl

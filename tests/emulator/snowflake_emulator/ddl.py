@@ -25,9 +25,10 @@ def create(session, reader):
     path = session.full_path(reader.path())
     session.privileges.check_usage(session.context.role, path)
     old = session.store.tables.get(path)
+    # Also for one that is there already: IF NOT EXISTS does not spare the right.
+    session.privileges.check(session.context.role, "CREATE TABLE", "SCHEMA", path[:2])
     if old is not None and if_not_exists:
         return Result.status(f"{path[2]} already exists, statement succeeded.")
-    session.privileges.check(session.context.role, "CREATE TABLE", "SCHEMA", path[:2])
     if old is not None and not replace:
         raise exists(path_text(path))
     if old is not None:

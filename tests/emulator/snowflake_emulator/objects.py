@@ -1,5 +1,7 @@
 """Databases, schemas, pipes, users, roles, warehouses, grants, and USE."""
 
+import dataclasses
+
 from . import ddl, names, task_sql
 from .auth import check_public_key
 from .errors import SqlError, compilation, denied, exists, missing, syntax
@@ -53,11 +55,12 @@ def create_schema(session, path, if_not_exists):
     if path[0] not in session.store.databases:
         raise missing("Database", path_text(path[0]))
     session.privileges.check_usage(session.context.role, path[:1])
+    # Also for one that is there already: IF NOT EXISTS does not spare the right.
+    session.privileges.check(session.context.role, "CREATE SCHEMA", "DATABASE", path[0])
     if path in session.store.schemas:
         if if_not_exists:
             return Result.status(f"{path[1]} already exists, statement succeeded.")
         raise exists(path_text(path))
-    session.privileges.check(session.context.role, "CREATE SCHEMA", "DATABASE", path[0])
     session.store.make_schema(*path, session.context.role)
     return Result.status(f"Schema {path[1]} successfully created.")
 
@@ -65,9 +68,9 @@ def create_schema(session, path, if_not_exists):
 def create_pipe(session, reader, path, if_not_exists, replace):
     """Only the form that matches keys to columns by name, from streamed rows."""
     session.privileges.check_usage(session.context.role, path)
+    session.privileges.check(session.context.role, "CREATE PIPE", "SCHEMA", path[:2])
     if path in session.store.pipes and if_not_exists:
         return Result.status(f"{path[2]} already exists, statement succeeded.")
-    session.privileges.check(session.context.role, "CREATE PIPE", "SCHEMA", path[:2])
     if path in session.store.pipes and not replace:
         raise exists(path_text(path))
     reader.expect("AS", "COPY", "INTO")
@@ -255,9 +258,18 @@ def grant(session, reader, take=False):
             if take:
                 if entry(role, privilege, kind, path) in session.store.grants:
                     session.privileges.revoke(role, privilege, kind, path)
+            elif privilege == "OWNERSHIP" and path in session.store.kinds.get(kind.lower(), ()):
+                hand_over(session, kind, path, role)
             else:
                 session.privileges.grant(role, privilege, kind, path)
     return Result.status(DONE)
+
+
+def hand_over(session, kind, path, role):
+    """An object has one owner."""
+    found = session.store.kinds[kind.lower()][path]
+    changed = dataclasses.replace(found, owner=role) if kind == "TABLE" else {**found, "owner": role}
+    session.store.put(kind.lower(), path, changed)
 
 
 def revoke(session, reader):

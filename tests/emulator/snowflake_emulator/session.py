@@ -225,25 +225,37 @@ class Session:
             raise missing("Object", path_text(path))
         return table
 
-    def need_warehouse(self):
+    def usable_warehouse(self):
+        """The session's warehouse; None also for one that is not there, or not for this role."""
         warehouse = self.context.warehouse
-        if warehouse is None or warehouse not in self.store.warehouses or not self.privileges.has(
-                self.context.role, "USAGE", "WAREHOUSE", warehouse):
+        usable = warehouse in self.store.warehouses and self.privileges.has(
+            self.context.role, "USAGE", "WAREHOUSE", warehouse)
+        return warehouse if usable else None
+
+    def need_warehouse(self):
+        if self.usable_warehouse() is None:
             raise no_warehouse()
 
     def information(self, database, view):
         self.privileges.check_usage(self.context.role, (database,))
         return show.information(self, database, view)
 
+    def current_timestamp(self):
+        """By the emulator's clock, which a setting may put wrong."""
+        skew = exp.Anonymous(this="to_microseconds", expressions=[exp.Literal.number(int(self.settings.clock_skew * 1e6))])
+        return exp.Paren(this=exp.Add(this=exp.Anonymous(this="now"), expression=skew))
+
     def context_function(self, name):
         organization, _, account = self.settings.account.partition("-")
         value = {"USER": self.context.user, "ROLE": self.context.role, "DATABASE": self.context.database,
-                 "SCHEMA": self.context.schema, "WAREHOUSE": self.context.warehouse, "VERSION": VERSION,
+                 "SCHEMA": self.context.schema, "WAREHOUSE": self.usable_warehouse(), "VERSION": VERSION,
                  "ACCOUNT": self.settings.account, "ACCOUNT_NAME": account or organization,
                  "ORGANIZATION_NAME": organization, "REGION": "EMULATOR", "SESSION": "1",
                  "AVAILABLE_ROLES": None}.get(name, EmulatorError)
         if value is EmulatorError:
-            if name in ("TIMESTAMP", "DATE", "TIME"):
+            if name == "TIMESTAMP":
+                return self.current_timestamp()
+            if name in ("DATE", "TIME"):
                 return exp.Anonymous(this=f"current_{name.lower()}")
             raise EmulatorError(f"CURRENT_{name}()")
         return exp.Null() if value is None else exp.Literal.string(value)

@@ -24,6 +24,7 @@ class Settings:
     synchronous_seconds: float = 45.0     # how long a SQL API call blocks before it answers 202
     multi_joined_updates: bool = False    # whether UPDATE ... FROM may match a row more than once
     discard_rows: bool = False            # rows are checked, not kept
+    quoted_identifiers_ignore_case: bool = False  # what SHOW PARAMETERS says; names are kept as written all the same
 
     def now(self):
         return time.time() + self.clock_skew

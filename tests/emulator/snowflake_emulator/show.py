@@ -4,7 +4,7 @@ import datetime
 
 from . import names
 from .auth import fingerprint
-from .errors import EmulatorError, denied, missing, syntax
+from .errors import EmulatorError, SqlError, denied, missing, syntax
 from .privileges import path_text
 from .results import Result
 
@@ -61,6 +61,7 @@ def show(session, reader):
             pattern = names.like(reader.string())
         elif reader.accept("IN") or reader.accept("FOR"):
             scope = read_scope(session, reader)
+            check_scope(session, scope)
         elif reader.accept("STARTS", "WITH") or reader.accept("LIMIT"):
             raise EmulatorError("SHOW ... STARTS WITH or LIMIT")
         elif reader.accept("ON") or reader.accept("TO") or reader.accept("OF"):
@@ -73,8 +74,10 @@ def show(session, reader):
         return path[:len(scope)] == scope and (pattern is None or pattern.match(path[-1]))
 
     if kind == "PARAMETERS":
+        ignore = "true" if session.settings.quoted_identifiers_ignore_case else "false"
+        values = {**PARAMETERS, "QUOTED_IDENTIFIERS_IGNORE_CASE": (ignore, "BOOLEAN")}
         return Result.table(["key", "value", "default", "level", "description", "type"], [
-            [name, value, value, "", "", sort] for name, (value, sort) in sorted(PARAMETERS.items()) if wanted(name)])
+            [name, value, PARAMETERS[name][0], "", "", sort] for name, (value, sort) in sorted(values.items()) if wanted(name)])
     if kind == "CHANNELS":
         return show_channels(session, wanted)
     if kind == "COLUMNS":
@@ -104,6 +107,16 @@ def read_scope(session, reader):
     if word in ("TABLE", "PIPE"):
         return session.full_path(parts)
     return session.full_path(parts, 2)
+
+
+def check_scope(session, scope):
+    """SHOW ... IN something that is not there for the role is refused, in words of its own."""
+    try:
+        if scope:
+            session.privileges.check_usage(session.context.role, scope)
+    except SqlError:
+        raise SqlError("002043", "02000", "SQL compilation error:\nObject does not exist, or operation cannot be performed."
+                       ) from None
 
 
 def listing(session, kind, wanted, expected=None):

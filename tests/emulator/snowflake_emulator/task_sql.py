@@ -62,12 +62,12 @@ def create(session, reader, replace):
     if_not_exists = reader.accept("IF", "NOT", "EXISTS")
     path = session.full_path(reader.path())
     session.privileges.check_usage(session.context.role, path)
+    session.privileges.check(session.context.role, "CREATE TASK", "SCHEMA", path[:2])
     if path in session.store.tasks:
         if if_not_exists:
             return Result.status(f"{path[2]} already exists, statement succeeded.")
         if not replace:
             raise exists(path_text(path))
-    session.privileges.check(session.context.role, "CREATE TASK", "SCHEMA", path[:2])
     task = {"owner": session.context.role, "state": "suspended", "definition": "", "failures": 0}
     read_properties(session, reader, task, "AS")
     reader.expect("AS")

@@ -211,6 +211,8 @@ class Statement:
             return call("json_merge_patch", exp.Literal.string("{}"), call("json_object", *pairs))
         if isinstance(node, exp.ParseJSON):
             return exp.Cast(this=node.this, to=exp.DataType.build("JSON"))
+        if isinstance(node, exp.CurrentTimestamp):
+            return self.session.current_timestamp()
         if type(node).__name__.upper() in CONTEXT:
             return self.session.context_function(CONTEXT[type(node).__name__.upper()])
         if isinstance(node, exp.Anonymous) and isinstance(node.this, str):
