@@ -42,7 +42,8 @@ class CheckE2e : public E2eTest {
   std::string Problems(const std::string& end) const {
     const Ended ended = space_.Run({"check", "--json"});
     std::string problems;
-    for (const auto& check : nlohmann::json::parse(ended.out).at("checks")) {
+    const nlohmann::json report = nlohmann::json::parse(ended.out);
+    for (const auto& check : report.at("checks")) {
       if (check.at("severity") == "fail" && check.at("part").get<std::string>().starts_with(end))
         problems +=
             check.at("id").get<std::string>() + " " + check.at("what").get<std::string>() + "; ";
@@ -106,7 +107,8 @@ TEST_F(CheckE2e, SnowflakeIsCheckedAndNoSecretIsShown) {
   for (const std::string& statement : Statements(printed.out, "destination"))
     emulator.Control("sql", nlohmann::json{{"statement", statement}});
   const Ended checked = space_.Run({"check", "--json"}, environment);
-  for (const auto& check : nlohmann::json::parse(checked.out).at("checks")) {
+  const nlohmann::json report = nlohmann::json::parse(checked.out);
+  for (const auto& check : report.at("checks")) {
     if (check.at("part") != "destination w") continue;
     EXPECT_EQ(check.at("severity"), "ok") << check.dump();
   }
