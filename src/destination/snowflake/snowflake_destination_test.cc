@@ -658,7 +658,8 @@ TEST(SnowflakeDestination, SpreadsHotTablesOverChannelsThoughItIsKilled) {
                                       [](const auto& channel) { return channel.second > 0; });
       EXPECT_GE(used, 2) << "it was not spread";
     }
-    for (const Json& request : emulator.Control("requests?path=/rows", std::nullopt).at("requests"))
+    const Json log = emulator.Control("requests?path=/rows", std::nullopt);
+    for (const Json& request : log.at("requests"))
       EXPECT_NE(request.at("status"), 429) << "more requests than a channel may take";
   }
 }
