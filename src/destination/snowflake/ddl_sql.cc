@@ -39,6 +39,7 @@ std::string_view ProgressKindName(ProgressKind kind) {
     case ProgressKind::kPlan: return "plan";
     case ProgressKind::kChunk: return "chunk";
     case ProgressKind::kStop: return "stop";
+    case ProgressKind::kXids: return "xids";
   }
   return "";
 }

@@ -26,10 +26,17 @@ struct Fold {
 /// for (rule F3): key columns, then LAST (position of the last change) and BROKEN (of the last
 /// insert, or of the first change if there is none). Fold when there are none.
 ///
-/// A row that was read again for them lands as a `U` at (n−1, …), n the boundary of rule S1, with
+/// A row that was read again for them becomes a `U` at (n−1, …), n the boundary of rule S1, with
 /// every value as it was read: what changed since n was sent, and comes after it. Values of fixed
 /// length are never looked for elsewhere, so none may be left out.
 std::string MissingSql(const SnowflakeTable& table, const Fold& fold);
+
+/// Rows that were read again land as copied rows of this attempt. They count, as `U`, once it is
+/// known that no key among them was freed or taken between `read_after` and `high` (rule S3).
+inline constexpr CopyAttempt kSettledAttempt = 0xffffff;
+std::vector<std::string> SettleSql(const SnowflakeTable& table, Lsn read_after, Lsn high);
+/// Removes those that count.
+std::string ForgetSettledSql(const SnowflakeTable& table);
 
 /// The fold as one transaction of statements, into `place`.
 ///
@@ -40,6 +47,14 @@ std::string MissingSql(const SnowflakeTable& table, const Fold& fold);
 /// the phase becomes `swap`. Landing rows below `high` go either way.
 std::vector<std::string> FoldSql(const SnowflakeTable& table, const Fold& fold,
                                  const SnowflakeName& place);
+
+/// The same in append mode, where copied rows wait in a table of their own, `copied`, which has the
+/// columns of the landing table: they are appended to it, and behind what was there `before` a
+/// truncate, for keys that were deleted while nobody looked have no D.
+std::vector<std::string> AppendCopiedSql(const SnowflakeTable& table, const Fold& fold,
+                                         const SnowflakeName& copied, bool before);
+/// The name that makes SnowflakeNames::Landing that table. Its columns are those of `table`.
+TableSchemaPtr CopiedSchema(const SnowflakeTable& table);
 
 /// Which of the three tables of a swap exist.
 struct SwapState {

@@ -157,6 +157,7 @@ std::vector<std::string> Statements(const SnowflakeTable& table, const Plan& pla
   std::vector<std::string> sql{"BEGIN TRANSACTION",
                                claim.Claim("live", plan.claim_from, plan.claim),
                                claim.Guard(plan.claim_from, plan.guard_high)};
+  if (table.run > 0) sql.push_back(RunGuardSql(table.names, table.pipeline, table.run));
   if (options.truncates) sql.push_back(merge.Truncate());
   switch (table.schema->identity) {
     case Identity::kKey:
@@ -185,8 +186,9 @@ std::vector<std::string> Statements(const SnowflakeTable& table, const Plan& pla
 
 std::vector<std::string> MergeSql(const SnowflakeTable& table, const MergeWindow& window,
                                   const MergeOptions& options) {
-  const WindowBounds bounds{QuoteLiteral(BoundaryText(window.low)),
-                            QuoteLiteral(BoundaryText(window.high))};
+  const WindowBounds bounds{.low = QuoteLiteral(BoundaryText(window.low)),
+                            .high = QuoteLiteral(BoundaryText(window.high)),
+                            .settled = !options.keep_from.valid()};
   return Statements(
       table,
       {.claim_from = bounds.low, .claim = bounds.high, .guard_high = bounds.high, .bounds = bounds},

@@ -3,9 +3,14 @@
 #include <charconv>
 #include <utility>
 
+#include <arrow/api.h>
+#include <arrow/io/memory.h>
+#include <arrow/ipc/reader.h>
+#include <arrow/ipc/writer.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/check.h"
 #include "model/schema_json.h"
 
 namespace etl {
@@ -61,10 +66,46 @@ TablePhase PhaseOf(const std::string& name) {
   return TablePhase::kWaiting;
 }
 
+/// Values of any type as text: an Arrow stream of one row, its columns named by attnum, in hex.
+std::string FillText(const FillValues& fill) {
+  arrow::FieldVector fields;
+  arrow::ArrayVector columns;
+  for (const auto& [attnum, value] : fill) {
+    if (value == nullptr) continue;
+    fields.push_back(arrow::field(std::to_string(attnum), value->type()));
+    columns.push_back(value->Slice(0, 1));
+  }
+  if (fields.empty()) return {};
+  const auto schema = arrow::schema(std::move(fields));
+  const auto out = arrow::io::BufferOutputStream::Create().ValueOrDie();
+  const auto writer = arrow::ipc::MakeStreamWriter(out, schema).ValueOrDie();
+  ETL_CHECK(writer->WriteRecordBatch(*arrow::RecordBatch::Make(schema, 1, columns)).ok());
+  ETL_CHECK(writer->Close().ok());
+  return out->Finish().ValueOrDie()->ToHexString();
+}
+
+FillValues FillOf(const std::string& text) {
+  FillValues fill;
+  if (text.empty()) return fill;
+  std::string bytes(text.size() / 2, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    uint8_t value = 0;
+    std::from_chars(&text[2 * i], &text[2 * i] + 2, value, 16);
+    bytes[i] = static_cast<char>(value);
+  }
+  const auto input = std::make_shared<arrow::io::BufferReader>(arrow::Buffer::FromString(bytes));
+  const auto reader = arrow::ipc::RecordBatchStreamReader::Open(input).ValueOrDie();
+  std::shared_ptr<arrow::RecordBatch> batch;
+  ETL_CHECK(reader->ReadNext(&batch).ok());
+  for (int i = 0; i < batch->num_columns(); ++i)
+    fill[static_cast<int16_t>(std::stoi(batch->column_name(i)))] = batch->column(i);
+  return fill;
+}
+
 std::optional<ProgressKind> KindOfName(std::string_view name) {
   for (const ProgressKind kind :
        {ProgressKind::kHistory, ProgressKind::kForward, ProgressKind::kTable, ProgressKind::kPlan,
-        ProgressKind::kChunk, ProgressKind::kStop}) {
+        ProgressKind::kChunk, ProgressKind::kStop, ProgressKind::kXids}) {
     if (ProgressKindName(kind) == name) return kind;
   }
   return std::nullopt;
@@ -141,6 +182,8 @@ void ProgressLog::Apply(const ProgressRecord& record) {
       TableCheckpoint& old = table.checkpoint;
       old = TableCheckpoint{
           .schema = old.schema, .generation = old.generation, .fingerprint = old.fingerprint};
+      table.attempts.clear();
+      table.xids.clear();
     }
     return;
   }
@@ -153,8 +196,24 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     table.attempts.push_back(body.at("attempt"));
     return;
   }
-  if (body.contains("landing")) table.landing = SchemaOf(body.at("landing"));
-  if (body.contains("target")) table.target = SchemaOf(body.at("target"));
+  if (record.kind == ProgressKind::kXids) {
+    if (checkpoint.generation != record.generation) return;
+    for (const Json& pair : body.at("xids")) table.xids[Lsn{pair.at(0)}] = pair.at(1);
+    return;
+  }
+  if (body.contains("places")) {
+    const auto read = [&body](const char* name) {
+      return body.contains(name) ? SchemaOf(body.at(name)) : nullptr;
+    };
+    table.landing = read("landing");
+    table.landing_history = body.at("places");
+    table.target = read("target");
+    table.altering = read("altering");
+    table.altering_target = read("altering_target");
+    table.fill = FillOf(body.at("fill"));
+  } else if (body.contains("target")) {
+    table.target = SchemaOf(body.at("target"));
+  }
   if (!body.contains("schema")) return;
   // Chunks that were done in between are not part of a record that counts with its boundary.
   const bool same_copy =
@@ -173,7 +232,11 @@ void ProgressLog::Apply(const ProgressRecord& record) {
                                .rows = body.at("rows"),
                                .fingerprint = body.at("fingerprint")};
   for (const Json& chunk : body.at("chunks")) checkpoint.chunks.push_back(ChunkOf(chunk));
-  if (!same_copy || checkpoint.phase != TablePhase::kCopying) table.attempts.clear();
+  table.again = body.value("again", false);
+  if (!same_copy || checkpoint.phase != TablePhase::kCopying) {
+    table.attempts.clear();
+    table.xids.clear();
+  }
   if (checkpoint.phase == TablePhase::kCopying) {
     checkpoint.done = std::move(done);
     if (same_copy) checkpoint.rows = rows;
@@ -215,9 +278,10 @@ ProgressRecord ProgressLog::Table(const SnowflakeTableState& table, bool immedia
             {"stop_reason", checkpoint.stop_reason},
             {"rows", checkpoint.rows},
             {"fingerprint", checkpoint.fingerprint},
+            {"again", table.again},
             {"immediate", immediate}};
-  if (table.target != nullptr) body["target"] = SchemaToJson(*table.target);
-  if (table.landing != nullptr) body["landing"] = SchemaToJson(*table.landing);
+  // One that counts later would bring back a target of before.
+  if (immediate && table.target != nullptr) body["target"] = SchemaToJson(*table.target);
   return {.kind = ProgressKind::kTable,
           .table = checkpoint.schema->id,
           .generation = checkpoint.generation,
@@ -226,10 +290,29 @@ ProgressRecord ProgressLog::Table(const SnowflakeTableState& table, bool immedia
 }
 
 ProgressRecord ProgressLog::Landing(const SnowflakeTableState& table) {
+  Json body{{"places", table.landing_history}, {"fill", FillText(table.fill)}, {"immediate", true}};
+  const auto write = [&body](const char* name, const TableSchemaPtr& schema) {
+    if (schema != nullptr) body[name] = SchemaToJson(*schema);
+  };
+  write("landing", table.landing);
+  write("target", table.target);
+  write("altering", table.altering);
+  write("altering_target", table.altering_target);
   return {.kind = ProgressKind::kTable,
-          .table = table.landing->id,
+          .table = table.checkpoint.schema->id,
           .generation = table.checkpoint.generation,
-          .body = Json{{"landing", SchemaToJson(*table.landing)}, {"immediate", true}}.dump()};
+          .body = body.dump()};
+}
+
+ProgressRecord ProgressLog::Xids(const SnowflakeTableState& table, Lsn boundary,
+                                 const std::map<Lsn, uint32_t>& xids) {
+  Json list = Json::array();
+  for (const auto& [commit, xid] : xids) list.push_back({commit.value, xid});
+  return {.kind = ProgressKind::kXids,
+          .table = table.checkpoint.schema->id,
+          .generation = table.checkpoint.generation,
+          .lsn = boundary,
+          .body = Json{{"xids", std::move(list)}}.dump()};
 }
 
 ProgressRecord ProgressLog::ChunkDone(const SnowflakeTableState& table,

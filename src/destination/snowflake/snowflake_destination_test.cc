@@ -56,7 +56,8 @@ class Feed {
     asked_.clear();
     for (const TableCheckpoint& table : checkpoint_.tables) {
       for (const auto& chunk : table.done) done_.insert({table.schema->id.oid, chunk.number});
-      if (table.phase == TablePhase::kLive) asked_.insert(table.schema->id.oid);
+      if (table.phase == TablePhase::kLive && table.generation >= GenerationOf(table.schema->id))
+        asked_.insert(table.schema->id.oid);
       if (chunks_.contains(table.schema->id.oid)) continue;
       if (table.phase == TablePhase::kCopying && table.planned)
         folds_.push_back({.table = table.schema->id, .generation = table.generation});
@@ -77,9 +78,11 @@ class Feed {
 
   /// Copied rows for a table: each chunk is sent in two pieces, again in every run until it is
   /// done.
-  void AddChunks(TableId table, std::vector<ChunkRows> chunks, Lsn ignore_below) {
+  void AddChunks(TableId table, std::vector<ChunkRows> chunks, Lsn ignore_below,
+                 Lsn from = {2000}) {
     chunks_[table.oid] = std::move(chunks);
     ignore_below_[table.oid] = ignore_below;
+    chunks_from_ = from;
   }
 
   /// Until all is durable; dies in one of `crash_one_in` steps.
@@ -94,6 +97,7 @@ class Feed {
         ++crashes_;
         destination_.reset();
         folds_.clear();
+        settled_.clear();
         folds_waiting_ = 0;
         Open();
         continue;
@@ -106,6 +110,9 @@ class Feed {
     const Instant now = SystemClock().Now();
     if (destination_->Ready(now)) {
       if (SendChunk()) {
+      } else if (!settled_.empty()) {
+        ASSERT_TRUE(destination_->Accept(settled_.front()).ok());
+        settled_.pop_front();
       } else if (!folds_.empty()) {
         ASSERT_TRUE(destination_->Accept(folds_.front()).ok());
         folds_.pop_front();
@@ -126,8 +133,17 @@ class Feed {
     for (const auto& chunk : progress->chunks) done_.insert({chunk.table.oid, chunk.chunk});
     ASSERT_TRUE(progress->stopped.empty()) << progress->stopped[0].reason;
     for (const FoldResult& fold : progress->folds) {
-      ASSERT_TRUE(fold.folded);
       --folds_waiting_;
+      if (fold.folded) continue;
+      ++rounds_;
+      ASSERT_FALSE(fold.xids.empty());
+      ASSERT_NE(model_, nullptr);
+      settled_.push_back({.table = fold.table,
+                          .generation = fold.generation,
+                          .read_after = fold.at,
+                          .high = durable_,
+                          .rows = model_->Lookup(*fold.missing_keys)});
+      folds_.push_back({.table = fold.table, .generation = fold.generation});
     }
     if (progress->worked) return;
     std::vector<pollfd> fds;
@@ -138,8 +154,21 @@ class Feed {
   Destination& destination() { return *destination_; }
   void Close() { destination_.reset(); }
   const std::vector<Segment>& segments() const { return segments_; }
+  const std::vector<ChunkRows>& chunks(TableId table) const { return chunks_.at(table.oid); }
   Lsn durable() const { return durable_; }
   int crashes() const { return crashes_; }
+  /// Rows that are missing are read again from here.
+  void ReadAgainFrom(const ModelTable& table) { model_ = &table; }
+  int rounds() const { return rounds_; }
+  /// As the destination has it.
+  const TableCheckpoint* Table(TableId id) {
+    destination_.reset();
+    Open();
+    for (const TableCheckpoint& table : checkpoint_.tables) {
+      if (table.schema->id == id) return &table;
+    }
+    return nullptr;
+  }
 
   /// Steps on until `done`.
   void StepUntil(const std::function<bool()>& done) {
@@ -159,7 +188,7 @@ class Feed {
   }
   /// The next piece of a chunk, or a fold when all are done.
   bool SendChunk() {
-    if (durable_ < Lsn{2000} || chunks_.empty()) return false;
+    if (durable_ < chunks_from_ || chunks_.empty()) return false;
     for (auto& [oid, chunks] : chunks_) {
       size_t done = 0;
       for (ChunkRows& chunk : chunks) {
@@ -182,12 +211,18 @@ class Feed {
         return true;
       }
       if (done == chunks.size() && durable_ >= segments_.back().end && asked_.insert(oid).second) {
-        folds_.push_back({.table = {oid}, .generation = 1, .ignore_below = ignore_below_.at(oid)});
+        folds_.push_back({.table = {oid},
+                          .generation = GenerationOf({oid}),
+                          .ignore_below = ignore_below_.at(oid)});
       }
     }
     return false;
   }
 
+  uint32_t GenerationOf(TableId table) const {
+    const auto chunks = chunks_.find(table.oid);
+    return chunks == chunks_.end() ? 1 : chunks->second.at(0).generation;
+  }
   Lsn EndOf(size_t index) const {
     while (index < segments_.size() && !segments_[index].complete) ++index;
     return segments_[index].end;
@@ -203,10 +238,14 @@ class Feed {
   size_t next_ = 0;
   std::map<uint32_t, std::vector<ChunkRows>> chunks_;
   std::map<uint32_t, Lsn> ignore_below_;
+  Lsn chunks_from_;
   std::set<std::pair<uint32_t, uint32_t>> done_;
   std::map<std::pair<uint32_t, uint32_t>, int> sent_;
   std::set<uint32_t> asked_;  ///< to be folded
   std::deque<FoldRequest> folds_;
+  std::deque<SettledRows> settled_;
+  const ModelTable* model_ = nullptr;
+  int rounds_ = 0;
   int folds_waiting_ = 0;
   Lsn durable_{1};
   int crashes_ = 0;
@@ -236,7 +275,9 @@ std::map<std::string, std::string> Expected(const std::vector<Segment>& segments
 }
 
 /// Segments of two tables, some in pieces, some idle.
-void Fill(Feed& feed, std::span<ModelTable> tables, uint64_t seed, int segments) {
+enum class Columns : uint8_t { kStay, kChange };
+void Fill(Feed& feed, std::span<ModelTable> tables, uint64_t seed, int segments,
+          Columns columns = Columns::kStay) {
   Random random(seed);
   uint64_t lsn = std::max<uint64_t>(feed.segments().back().end.value, 2000);
   uint32_t xid = 100;
@@ -245,6 +286,7 @@ void Fill(Feed& feed, std::span<ModelTable> tables, uint64_t seed, int segments)
     for (int n = static_cast<int>(random.Below(4)); n > 0; --n) {
       ModelTable& table = tables[random.Below(tables.size())];
       lsn += 8;
+      if (columns == Columns::kChange && random.OneIn(4)) table.ChangeSchema(&segment.parts);
       if (random.OneIn(8)) {
         table.Truncate({lsn}, ++xid, &segment.parts);
         lsn += 8;
@@ -347,6 +389,228 @@ TEST(SnowflakeDestination, MergesIntoTablesThatEqualTheSourceThoughItIsKilled) {
     });
     EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
     EXPECT_EQ(TargetRows(emulator, tables[1], "Items"), ModelRows(tables[1]));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(SnowflakeDestination, ChangesOfColumnsAreCarriedOutOnceThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(
+        Json{{"commit_lag", 0.05 * (seed % 3)}, {"altered_table", seed % 2 ? "reopen" : "ignore"}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    tables.emplace_back(ModelTable::Options{.identity = Identity::kFullRow,
+                                            .seed = static_cast<uint64_t>(seed) + 7,
+                                            .oid = 1001,
+                                            .name = "Items"});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 30, Columns::kChange);
+    feed.Run(100);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.StepUntil([&] {
+      return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]) &&
+             TargetRows(emulator, tables[1], "Items") == ModelRows(tables[1]);
+    });
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    EXPECT_EQ(TargetRows(emulator, tables[1], "Items"), ModelRows(tables[1]));
+    if (HasFailure()) return;
+  }
+}
+
+/// Chunks of the table as it is at different moments, with changes between them.
+std::vector<ChunkRows> CopyWhileItChanges(Feed& feed, std::span<ModelTable> table, uint64_t seed) {
+  std::vector<ChunkRows> chunks;
+  for (int block = 0; block < ModelTable::kBlocks; ++block) {
+    ChunkRows chunk{.table = table[0].schema()->id,
+                    .chunk = static_cast<uint32_t>(block),
+                    .schema = table[0].schema(),
+                    .rows = table[0].Block(block)};
+    chunk.done =
+        ChunkRows::Done{.high = feed.segments().back().end, .rows = chunk.rows->num_rows()};
+    chunks.push_back(std::move(chunk));
+    Random random(seed * 100 + static_cast<uint64_t>(block));
+    for (int i = 0; i < 3; ++i) {
+      Segment segment;
+      const uint64_t commit = feed.segments().back().end.value + 8;
+      if (random.OneIn(6)) table[0].ChangeSchema(&segment.parts);
+      const auto xid = static_cast<uint32_t>(1000 + commit);
+      const int changes = 1 + static_cast<int>(random.Below(5));
+      segment.rows = table[0].Transaction({commit}, xid, changes, &segment.parts);
+      segment.end = {commit + 8};
+      feed.Add(std::move(segment));
+    }
+  }
+  return chunks;
+}
+
+TEST(SnowflakeDestination, TablesSwapTheirNamesThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    for (const auto& [oid, name] : {std::pair{1000u, "orders"}, {1001u, "Items"}, {1002u, "third"}})
+      tables.emplace_back(ModelTable::Options{
+          .seed = static_cast<uint64_t>(seed) + oid, .oid = oid, .name = name});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 10);
+    Segment swap;
+    for (const auto& [index, name] : {std::pair{0, "Items"}, {1, "orders"}, {2, "fourth"}}) {
+      const ModelTable& table = tables[static_cast<size_t>(index)];
+      auto to = std::make_shared<TableSchema>(*table.schema());
+      to->name = name;
+      ++to->version;
+      swap.parts.push_back(SchemaChange{.from = table.schema(), .to = std::move(to)});
+    }
+    swap.end = {feed.segments().back().end.value + 8};
+    feed.Add(std::move(swap));
+    // Rows of the version before are those of the table that has the name now.
+    Fill(feed, tables, static_cast<uint64_t>(seed) + 1, 10);
+    feed.Run(150);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.StepUntil([&] {
+      return TargetRows(emulator, tables[0], "Items") == ModelRows(tables[0]) &&
+             TargetRows(emulator, tables[1], "ORDERS") == ModelRows(tables[1]) &&
+             TargetRows(emulator, tables[2], "FOURTH") == ModelRows(tables[2]);
+    });
+    EXPECT_EQ(TargetRows(emulator, tables[0], "Items"), ModelRows(tables[0]));
+    EXPECT_EQ(TargetRows(emulator, tables[1], "ORDERS"), ModelRows(tables[1]));
+    EXPECT_EQ(TargetRows(emulator, tables[2], "FOURTH"), ModelRows(tables[2]));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(SnowflakeDestination, ATargetThatIsKeptFollowsUntilItsNewCopyTakesItsPlace) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 10, Columns::kChange);
+    feed.Run(100);
+    if (HasFatalFailure()) return;
+    const Lsn from{feed.segments().back().end.value + 8};
+    Segment again;
+    again.parts.push_back(CopyStart{
+        .schema = tables[0].schema(), .generation = 2, .from = from, .keep_target = true});
+    again.end = from;
+    feed.Add(std::move(again));
+    Fill(feed, tables, static_cast<uint64_t>(seed) + 1, 10, Columns::kChange);
+    feed.Run(150);
+    if (HasFatalFailure()) return;
+    const auto equal = [&] {
+      return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]);
+    };
+    feed.StepUntil(equal);
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    ASSERT_EQ(feed.Table({1000})->phase, TablePhase::kCopying);
+
+    Segment plan;
+    plan.parts.push_back(CopyPlan{.table = {1000}, .generation = 2});
+    plan.end = {feed.segments().back().end.value + 8};
+    const Lsn planned = plan.end;
+    feed.Add(std::move(plan));
+    std::vector<ChunkRows> chunks = CopyWhileItChanges(feed, tables, static_cast<uint64_t>(seed));
+    for (ChunkRows& chunk : chunks) chunk.generation = 2;
+    feed.AddChunks({1000}, std::move(chunks), {}, planned);
+    feed.ReadAgainFrom(tables[0]);
+    feed.Run(150);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    Fill(feed, tables, static_cast<uint64_t>(seed) + 2, 6, Columns::kChange);
+    feed.Run(150);
+    if (HasFatalFailure()) return;
+    feed.StepUntil(equal);
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(SnowflakeDestination, AStatementOfARunThatWasEndedDoesNothingWhenItComesLate) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 3);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 3, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  emulator.Control("faults", Json{{"faults",
+                                   {{{"match", {{"path", "/statements"}, {"body", "DROP TABLE"}}},
+                                     {"delay", 4.0}}}}});
+  feed.Open();
+  const Instant begun = SystemClock().Now();
+  while (!HasFatalFailure() && SystemClock().Now() < begun + std::chrono::seconds(1)) feed.Step();
+  Fill(feed, tables, 3, 5);
+  feed.Run(0);
+  if (HasFatalFailure()) return;
+  while (SystemClock().Now() < begun + std::chrono::seconds(6)) feed.Step();
+  Fill(feed, tables, 4, 5);
+  feed.Run(0);
+  if (HasFatalFailure()) return;
+  feed.StepUntil([&] { return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]); });
+  EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+}
+
+TEST(SnowflakeDestination, RowsAreReadAgainForValuesThatWereNeverSentThoughItIsKilled) {
+  int rounds = 0;
+  for (int seed = 1; seed <= 2 * Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    tables[0].Fill(8);
+    feed.AddTables(tables, {2000});
+    feed.AddChunks({1000}, CopyWhileItChanges(feed, tables, static_cast<uint64_t>(seed)), {});
+    feed.ReadAgainFrom(tables[0]);
+    feed.Run(100);
+    if (HasFatalFailure()) return;
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    if (HasFailure()) return;
+    rounds += feed.rounds();
+  }
+  EXPECT_GT(rounds, 0);
+}
+
+TEST(SnowflakeDestination, AppendsCopiedRowsOnceThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kAppend, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(ModelTable::Options{
+        .seed = static_cast<uint64_t>(seed), .oid = 1000, .keys = 60, .name = "orders"});
+    tables[0].Fill(40);
+    feed.AddTables(tables, {2000});
+    feed.AddChunks({1000}, CopyWhileItChanges(feed, tables, static_cast<uint64_t>(seed)), {});
+    size_t copied = 0;
+    for (const ChunkRows& chunk : feed.chunks({1000}))
+      copied += static_cast<size_t>(chunk.rows->num_rows());
+    feed.Run(60);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.Close();
+    std::map<std::string, std::string> found;
+    size_t rows = 0;
+    for (const Json& row : emulator.Rows("ETL", "LANDING_ORDERS", "_ETL_POSITION")) {
+      const std::string position = row.at("_ETL_POSITION");
+      if (row.at("_ETL_OP") == "R") {
+        ++rows;
+        EXPECT_EQ(position.substr(0, 16), BoundaryText({1999}));
+      }
+      EXPECT_TRUE(found.emplace(position, row.at("_ETL_OP")).second) << "twice: " << position;
+    }
+    EXPECT_EQ(rows, copied);
+    std::erase_if(found, [](const auto& row) { return row.second == "R"; });
+    EXPECT_EQ(found, Expected(feed.segments(), {1000}));
     if (HasFailure()) return;
   }
 }
