@@ -149,10 +149,10 @@ std::string MissingSql(const SnowflakeTable& table, const Fold& fold) {
 std::vector<std::string> SettleSql(const SnowflakeTable& table, Lsn read_after, Lsn high) {
   const WindowSql window(table, {});
   const std::string at = QuoteIdentifier(kPositionColumn), op = QuoteIdentifier(kOpColumn);
-  const std::string read = fmt::format(
-      "l.{0} >= {1} AND l.{0} < {2} AND l.{3} = 'R'", at,
-      QuoteLiteral(PositionText(CopiedPosition(read_after, kSettledAttempt, 0))),
-      Boundary(read_after), op);
+  const std::string read =
+      fmt::format("l.{0} >= {1} AND l.{0} < {2} AND l.{3} = 'R'", at,
+                  QuoteLiteral(PositionText(CopiedPosition(read_after, kSettledAttempt, 0))),
+                  Boundary(read_after), op);
   std::string key, same;
   for (const int i : table.schema->key) {
     key += (key.empty() ? "" : ", ") + window.Comparable(i, "b." + window.Stored(i)) + " AS K" +

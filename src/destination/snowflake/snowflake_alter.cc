@@ -4,7 +4,8 @@
 // Rows of before have all landed by then, and are altered with the table, so that each is what the
 // same row would be under the new version. First a record says where the tables are on their way
 // to: whoever starts after a crash goes on with that before anything else. The statements that are
-// left are told by the names that are there. Rows of behind come when a record says that it is done.
+// left are told by the names that are there. Rows of behind come when a record says that it is
+// done.
 
 #include <algorithm>
 
@@ -192,9 +193,8 @@ Result<bool> SnowflakeDestination::MakeRoom(Table& table, const TableSchema& sch
     const std::string passing = fmt::format("_etl_passing_{}_{}", start_.pipeline, oid);
     TableSchemaPtr target_to;
     if (state.target != nullptr) target_to = Renamed(*state.target, passing);
-    ETL_ASSIGN_OR_RETURN(
-        const bool moved,
-        AlterTo(other, Renamed(*state.landing, passing), std::move(target_to), worked));
+    ETL_ASSIGN_OR_RETURN(const bool moved, AlterTo(other, Renamed(*state.landing, passing),
+                                                   std::move(target_to), worked));
     if (!moved) return false;
   }
   return true;
@@ -317,9 +317,10 @@ Status SnowflakeDestination::StepAlter(SqlOutcome& outcome, Instant now) {
         if (there(place.name) && !place.landing && !Owns(place.name, table)) {
           state.altering = state.altering_target = nullptr;
           job_.reset();
-          return StopTable(table, "ETL-D120",
-                           place.to->QualifiedName() +
-                               ": a table of that name is there, and this pipeline did not make it");
+          return StopTable(
+              table, "ETL-D120",
+              place.to->QualifiedName() +
+                  ": a table of that name is there, and this pipeline did not make it");
         }
         if (there(place.name)) sql.push_back("DROP TABLE IF EXISTS " + place.name.Sql());
         for (std::string& create : CreateSchemasSql(names_, *place.to))

@@ -143,12 +143,12 @@ Result<bool> SnowflakeDestination::OpenLane(Table& table, Lane& lane, Instant no
   if (lane.asked) return true;
   // No token: nothing was ever sent, or the channel is another one. The rows themselves tell.
   if (cursor_.sql.empty()) {
-    cursor_.sql = {
-        {fmt::format("SELECT MAX({0}) FROM {1} WHERE {0} >= {2} AND {0} < {3} AND {4} = 'R'",
-                     QuoteIdentifier(kPositionColumn), names_.Landing(*place).Sql(),
-                     QuoteLiteral(BoundaryText(Lsn{checkpoint.from.value - 1})),
-                     QuoteLiteral(PositionText(CopiedPosition(checkpoint.from, kSettledAttempt, 0))),
-                     QuoteIdentifier(kOpColumn))}};
+    cursor_.sql = {{fmt::format(
+        "SELECT MAX({0}) FROM {1} WHERE {0} >= {2} AND {0} < {3} AND {4} = 'R'",
+        QuoteIdentifier(kPositionColumn), names_.Landing(*place).Sql(),
+        QuoteLiteral(BoundaryText(Lsn{checkpoint.from.value - 1})),
+        QuoteLiteral(PositionText(CopiedPosition(checkpoint.from, kSettledAttempt, 0))),
+        QuoteIdentifier(kOpColumn))}};
   }
   ETL_ASSIGN_OR_RETURN(const bool done, RunSql("look for copied rows", now, worked));
   if (!done) return false;

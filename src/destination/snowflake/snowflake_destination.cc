@@ -297,9 +297,8 @@ Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
     const TableCheckpoint old = table.state.checkpoint;
     Table fresh;
     fresh.state = std::move(table.state);
-    fresh.state.checkpoint = {.schema = old.schema,
-                              .generation = old.generation,
-                              .fingerprint = old.fingerprint};
+    fresh.state.checkpoint = {
+        .schema = old.schema, .generation = old.generation, .fingerprint = old.fingerprint};
     fresh.state.attempts.clear();
     fresh.state.xids.clear();
     fresh.known = table.known;
@@ -341,12 +340,12 @@ Status SnowflakeDestination::SetTimeline(uint32_t timeline) {
   for (const auto& [oid, table] : tables_) {
     if (table.state.checkpoint.phase != TablePhase::kCopying || table.state.landing == nullptr)
       continue;
-    ETL_RETURN_IF_ERROR(Fail(
-        link_
-            ->RunAndWait(link_->Request("forget rows read again",
-                                        Guarded({ForgetSettledSql(Of(table))})),
-                         events_)
-            .status));
+    ETL_RETURN_IF_ERROR(
+        Fail(link_
+                 ->RunAndWait(link_->Request("forget rows read again",
+                                             Guarded({ForgetSettledSql(Of(table))})),
+                              events_)
+                 .status));
   }
   return Status::OK();
 }

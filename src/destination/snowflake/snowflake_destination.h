@@ -36,8 +36,8 @@ struct SnowflakeOptions {
 /// A copy's rows go to the landing table, too, on channels of their own (snowflake_copy.cc); a
 /// chunk counts by its record in the log.
 ///
-/// A change of columns or of the name is carried out where it stands in the stream, on landing table
-/// and target alike (snowflake_alter.cc); rows of before are mapped to it.
+/// A change of columns or of the name is carried out where it stands in the stream, on landing
+/// table and target alike (snowflake_alter.cc); rows of before are mapped to it.
 ///
 /// Every statement that changes a table comes with a guard: what a run that was ended had sent may
 /// be carried out late, and then does nothing (RunGuardSql).
@@ -103,10 +103,10 @@ class SnowflakeDestination : public Destination {
     TableSchemaPtr writer_schema;
     uint64_t given = 0;  ///< batches
     uint64_t proved = 0;
-    Lsn newest;        ///< commit of the newest row that landed
-    uint32_t live = 0;  ///< the generation whose changes are merged into the target; 0: none
-    Lsn applied;        ///< merged up to here, as the watermark says
-    std::string mark;   ///< phase of the watermark; empty: not folded by what we know
+    Lsn newest;           ///< commit of the newest row that landed
+    uint32_t live = 0;    ///< the generation whose changes are merged into the target; 0: none
+    Lsn applied;          ///< merged up to here, as the watermark says
+    std::string mark;     ///< phase of the watermark; empty: not folded by what we know
     bool finish = false;  ///< a fold that an earlier run began is to be ended
     std::map<Lsn, uint32_t> new_xids;  ///< since the last boundary
     Instant merge_at{};

@@ -53,6 +53,9 @@ class Feed {
     while (next_ < segments_.size() && durable_ >= EndOf(next_)) ++next_;
     done_.clear();
     sent_.clear();
+    folds_.clear();
+    settled_.clear();
+    folds_waiting_ = 0;
     asked_.clear();
     for (const TableCheckpoint& table : checkpoint_.tables) {
       for (const auto& chunk : table.done) done_.insert({table.schema->id.oid, chunk.number});
@@ -96,9 +99,6 @@ class Feed {
       if (crash_one_in > 0 && random_.OneIn(crash_one_in)) {
         ++crashes_;
         destination_.reset();
-        folds_.clear();
-        settled_.clear();
-        folds_waiting_ = 0;
         Open();
         continue;
       }
@@ -131,7 +131,10 @@ class Feed {
     ASSERT_GE(progress->durable, durable_);
     durable_ = progress->durable;
     for (const auto& chunk : progress->chunks) done_.insert({chunk.table.oid, chunk.chunk});
-    ASSERT_TRUE(progress->stopped.empty()) << progress->stopped[0].reason;
+    for (const TableStop& stop : progress->stopped) {
+      ASSERT_EQ(stop.code, stop_expected_) << stop.reason;
+      stopped_ = true;
+    }
     for (const FoldResult& fold : progress->folds) {
       --folds_waiting_;
       if (fold.folded) continue;
@@ -160,6 +163,14 @@ class Feed {
   /// Rows that are missing are read again from here.
   void ReadAgainFrom(const ModelTable& table) { model_ = &table; }
   int rounds() const { return rounds_; }
+  void ExpectStop(std::string code) { stop_expected_ = std::move(code); }
+  bool stopped() const { return stopped_; }
+  /// What was sent, and how far it got: another history begins.
+  void Forget() {
+    segments_.clear();
+    next_ = 0;
+    durable_ = {1};
+  }
   /// As the destination has it.
   const TableCheckpoint* Table(TableId id) {
     destination_.reset();
@@ -247,6 +258,8 @@ class Feed {
   const ModelTable* model_ = nullptr;
   int rounds_ = 0;
   int folds_waiting_ = 0;
+  std::string stop_expected_;
+  bool stopped_ = false;
   Lsn durable_{1};
   int crashes_ = 0;
 };
@@ -421,6 +434,104 @@ TEST(SnowflakeDestination, ChangesOfColumnsAreCarriedOutOnceThoughItIsKilled) {
   }
 }
 
+TEST(SnowflakeDestination, RowsOfBeforeAreFoundByTheKeyThatTheyWereSentWith) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 6);
+  auto before = std::make_shared<TableSchema>();
+  before->id = {1000};
+  before->schema = "public";
+  before->name = "orders";
+  before->identity = Identity::kKey;
+  before->columns = {{1, "id", ModelType(TypeKind::kInt4)}, {2, "n", ModelType(TypeKind::kInt4)}};
+  before->key = {0};
+  auto after = std::make_shared<TableSchema>(*before);
+  after->key = {1};
+  after->version = 2;
+  const auto change = [](const TableSchemaPtr& schema, Lsn commit, Op op, const ModelRow& row) {
+    ChangeBatch batch;
+    batch.schema = schema;
+    batch.rows = ModelBatch(*schema, {row});
+    batch.ops = {op};
+    batch.ordinals = {0};
+    batch.transactions = {{commit, 1'700'000'000'000'000, 9, 1}};
+    return batch;
+  };
+  feed.Add({.parts = {CopyStart{.schema = before, .from = {2000}}, CopyPlan{.table = {1000}}},
+            .end = {2000}});
+  feed.Add({.parts = {change(before, {2008}, Op::kInsert, {"1", "7"}),
+                      change(before, {2016}, Op::kInsert, {"2", "8"})},
+            .end = {2024}});
+  feed.Add({.parts = {change(before, {2032}, Op::kDelete, {"1", "null"})}, .end = {2040}});
+  feed.Add({.parts = {SchemaChange{.from = before, .to = after},
+                      change(after, {2048}, Op::kUpdate, {"3", "8"})},
+            .end = {2056}});
+  feed.Run(0);
+  if (HasFatalFailure()) return;
+  const auto rows = [&] { return emulator.Rows("S", "ORDERS", "ID"); };
+  const Json wanted = {{{"ID", "3"}, {"N", "8"}}};
+  feed.StepUntil([&] { return rows() == wanted; });
+  EXPECT_EQ(rows(), wanted);
+}
+
+TEST(SnowflakeDestination, ATableThatContradictsItsChangesIsSetAsideAndCopiedAgain) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 6);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 6, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  Fill(feed, tables, 6, 6);
+  feed.Run(0);
+  if (HasFatalFailure()) return;
+  const auto equal = [&] {
+    return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]);
+  };
+  feed.StepUntil(equal);
+  emulator.Control("sql", Json{{"statement", "DELETE FROM DB.S.ORDERS"}});
+  feed.ExpectStop("ETL-D150");
+  Fill(feed, tables, 7, 6);
+  feed.Run(0);
+  feed.StepUntil([&] { return feed.stopped(); });
+  ASSERT_TRUE(feed.stopped());
+  ASSERT_EQ(feed.Table({1000})->phase, TablePhase::kStopped);
+  EXPECT_EQ(feed.Table({1000})->stop_code, "ETL-D150");
+
+  // Under another history, whose positions are lower.
+  ASSERT_TRUE(feed.destination()
+                  .BeginHistory({.identity = {.system_id = 7, .database_oid = 5, .slot = "etl_p"},
+                                 .timeline = 1,
+                                 .position = {1000},
+                                 .lc_monetary = "C"})
+                  .ok());
+  feed.Forget();
+  ASSERT_EQ(feed.Table({1000})->phase, TablePhase::kWaiting);
+  Segment again;
+  again.parts = {CopyStart{.schema = tables[0].schema(), .generation = 2, .from = {2000}},
+                 CopyPlan{.table = {1000}, .generation = 2}};
+  again.end = {2000};
+  feed.Add(std::move(again));
+  std::vector<ChunkRows> chunks;
+  for (int block = 0; block < ModelTable::kBlocks; ++block) {
+    ChunkRows chunk{.table = {1000},
+                    .generation = 2,
+                    .chunk = static_cast<uint32_t>(block),
+                    .schema = tables[0].schema(),
+                    .rows = tables[0].Block(block)};
+    chunk.done = ChunkRows::Done{.high = {2000}, .rows = chunk.rows->num_rows()};
+    chunks.push_back(std::move(chunk));
+  }
+  feed.AddChunks({1000}, std::move(chunks), {});
+  Fill(feed, tables, 8, 6);
+  feed.ReadAgainFrom(tables[0]);
+  feed.Run(150);
+  if (HasFatalFailure()) return;
+  EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+  ASSERT_TRUE(feed.destination().Forget().ok());
+  feed.Forget();
+  EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+  feed.Open();
+  EXPECT_EQ(feed.Table({1000}), nullptr);
+}
+
 /// Chunks of the table as it is at different moments, with changes between them.
 std::vector<ChunkRows> CopyWhileItChanges(Feed& feed, std::span<ModelTable> table, uint64_t seed) {
   std::vector<ChunkRows> chunks;
@@ -454,8 +565,8 @@ TEST(SnowflakeDestination, TablesSwapTheirNamesThoughItIsKilled) {
     Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
     std::vector<ModelTable> tables;
     for (const auto& [oid, name] : {std::pair{1000u, "orders"}, {1001u, "Items"}, {1002u, "third"}})
-      tables.emplace_back(ModelTable::Options{
-          .seed = static_cast<uint64_t>(seed) + oid, .oid = oid, .name = name});
+      tables.emplace_back(
+          ModelTable::Options{.seed = static_cast<uint64_t>(seed) + oid, .oid = oid, .name = name});
     feed.AddTables(tables, {2000});
     Fill(feed, tables, static_cast<uint64_t>(seed), 10);
     Segment swap;
@@ -541,9 +652,10 @@ TEST(SnowflakeDestination, AStatementOfARunThatWasEndedDoesNothingWhenItComesLat
   std::vector<ModelTable> tables;
   tables.emplace_back(ModelTable::Options{.seed = 3, .oid = 1000, .name = "orders"});
   feed.AddTables(tables, {2000});
-  emulator.Control("faults", Json{{"faults",
-                                   {{{"match", {{"path", "/statements"}, {"body", "DROP TABLE"}}},
-                                     {"delay", 4.0}}}}});
+  emulator.Control(
+      "faults",
+      Json{{"faults",
+            {{{"match", {{"path", "/statements"}, {"body", "DROP TABLE"}}}, {"delay", 4.0}}}}});
   feed.Open();
   const Instant begun = SystemClock().Now();
   while (!HasFatalFailure() && SystemClock().Now() < begun + std::chrono::seconds(1)) feed.Step();

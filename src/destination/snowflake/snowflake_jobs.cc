@@ -251,9 +251,9 @@ Status SnowflakeDestination::StepAppendFold(SqlOutcome& outcome, Instant now) {
     for (std::string& statement :
          AppendCopiedSql(of,
                          {.from = state.checkpoint.from,
-                          .high = std::max(stored_.position, state.checkpoint.from),
-                          .done = state.attempts,
-                          .ignore_below = {}},
+                         .high = std::max(stored_.position, state.checkpoint.from),
+                         .done = state.attempts,
+                         .ignore_below = {}},
                          copied, state.again))
       sql.push_back(std::move(statement));
     RunJob("append copied rows of", sql, now);
