@@ -61,6 +61,11 @@ class Sql(EmulatorTest):
             "PARSE_JSON('{\"a\":{\"b\":[1,2]}}'):a.b[1]::NUMBER, ARRAY_CONTAINS('a'::VARIANT, PARSE_JSON('[\"a\"]')), "
             "ARRAY_CONTAINS('x'::VARIANT, PARSE_JSON('[\"a\"]')), ARRAY_CONTAINS('x'::VARIANT, NULL::ARRAY)"))
 
+    def test_elements_of_arrays_come_and_go(self):
+        self.run_all("CREATE TABLE DB.S.T (A ARRAY)", "INSERT INTO DB.S.T SELECT PARSE_JSON('[\"a\",\"b\"]')",
+                     "UPDATE DB.S.T SET A = ARRAY_APPEND(ARRAY_REMOVE(A, 'a'::VARIANT), 'c'::VARIANT)")
+        self.assertEqual([['["b","c"]']], self.client.sql("SELECT A FROM DB.S.T"))
+
     def test_names_differing_in_case_only(self):
         self.run_all('CREATE TABLE "orders" ("a" INT, A INT, "A b""c" INT)', "CREATE TABLE orders (x INT)",
                      'INSERT INTO "orders" VALUES (1, 2, 3)', "INSERT INTO ORDERS VALUES (9)")

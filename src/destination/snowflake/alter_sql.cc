@@ -44,7 +44,7 @@ class Planner {
     for (const Leaving& column : leaving) {
       if (column.new_name.empty()) Drop(column.name);
     }
-    if (reused) plan_.after.push_back(Alter() + "DROP COLUMN IF EXISTS " + QuoteIdentifier(kMark));
+    if (reused) plan_.after.push_back(DropAlterMarkSql(place_));
     return std::move(plan_);
   }
 
@@ -146,6 +146,20 @@ std::vector<std::string> RemainingSteps(const AlterPlan& plan,
     remaining.push_back(step.sql);
   }
   return remaining;
+}
+
+std::string DropAlterMarkSql(const SnowflakeName& table) {
+  return "ALTER TABLE " + table.Sql() + " DROP COLUMN IF EXISTS " + QuoteIdentifier(kMark);
+}
+
+std::string SelectTablesSql(const std::vector<SnowflakeName>& tables) {
+  std::string any;
+  for (const SnowflakeName& table : tables) {
+    any += fmt::format("{}(TABLE_SCHEMA = {} AND TABLE_NAME = {})", any.empty() ? "" : " OR ",
+                       QuoteLiteral(table.schema), QuoteLiteral(table.name));
+  }
+  return fmt::format("SELECT TABLE_SCHEMA, TABLE_NAME FROM {}.INFORMATION_SCHEMA.TABLES WHERE {}",
+                     QuoteIdentifier(tables.at(0).database), any);
 }
 
 std::string SelectColumnsSql(const SnowflakeName& table) {

@@ -48,6 +48,11 @@ Result<AlterPlan> PlanAlter(const SnowflakeNames& names, const SnowflakeName& pl
 std::vector<std::string> RemainingSteps(const AlterPlan& plan,
                                         const std::set<std::string>& columns);
 
+/// One of AlterPlan::after, for whoever has no plan any more.
+std::string DropAlterMarkSql(const SnowflakeName& table);
+
+/// TABLE_SCHEMA and TABLE_NAME of those tables that are there; all are of one database.
+std::string SelectTablesSql(const std::vector<SnowflakeName>& tables);
 /// COLUMN_NAME of a table, in order.
 std::string SelectColumnsSql(const SnowflakeName& table);
 

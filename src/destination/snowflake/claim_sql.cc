@@ -40,6 +40,19 @@ std::string ClaimSql::Value(std::string_view column) const {
   return fmt::format("(SELECT \"{}\" FROM {} WHERE {})", column, watermark_, row_);
 }
 
+std::string TouchWatermarkSql(const SnowflakeTable& table) {
+  return fmt::format(
+      "UPDATE {} SET \"CLAIMED\" = NULL WHERE \"PIPELINE\" = {} AND \"TABLE_OID\" = {}",
+      table.names.Watermark().Sql(), QuoteLiteral(table.pipeline), table.schema->id.oid);
+}
+
+std::string RunGuardSql(const SnowflakeNames& names, const std::string& pipeline, uint64_t run) {
+  return AssertSql(fmt::format("COALESCE(MAX(\"SEQUENCE\"), 0) <= {}", run),
+                   "another run has begun",
+                   fmt::format("{} WHERE \"PIPELINE\" = {} AND \"KIND\" = 'history'",
+                               names.Progress().Sql(), QuoteLiteral(pipeline)));
+}
+
 std::string AssertSql(const std::string& condition, const std::string& message,
                       const std::string& from) {
   return fmt::format("SELECT CAST(IFF({}, '1', {}) AS NUMBER(1,0)) AS OK FROM {}", condition,

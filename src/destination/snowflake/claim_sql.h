@@ -31,6 +31,14 @@ class ClaimSql {
   std::string row_;
 };
 
+/// Changes nothing, and waits for transactions that have the watermark's lock.
+std::string TouchWatermarkSql(const SnowflakeTable& table);
+
+/// Fails once another run of the pipeline has begun: what a run that was ended had sent may still
+/// come, at any time. In a transaction it stands behind the first change of the watermark, whose
+/// lock the transactions of the next run then wait for.
+std::string RunGuardSql(const SnowflakeNames& names, const std::string& pipeline, uint64_t run);
+
 /// A query that fails with `message` unless `condition`, over `from`, is true. A division by zero
 /// would not do: not every engine takes it for an error.
 std::string AssertSql(const std::string& condition, const std::string& message,

@@ -40,6 +40,7 @@ std::string_view ProgressKindName(ProgressKind kind) {
     case ProgressKind::kChunk: return "chunk";
     case ProgressKind::kStop: return "stop";
     case ProgressKind::kSpread: return "spread";
+    case ProgressKind::kXids: return "xids";
   }
   return "";
 }

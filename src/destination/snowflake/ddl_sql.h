@@ -18,6 +18,9 @@ struct SnowflakeTable {
   std::string pipeline;
   TableSchemaPtr schema;
   uint32_t generation = 1;
+  /// SEQUENCE of the record that the run began with, for RunGuardSql; 0: whoever comes may change
+  /// the table.
+  uint64_t run = 0;
 };
 
 /// One line of the control channel, as a row of _ETL_PROGRESS. `SEQUENCE` orders the rows of a
@@ -30,6 +33,7 @@ enum class ProgressKind : uint8_t {
   kChunk,    ///< BODY: range, attempt, rows; LSN: H
   kStop,     ///< BODY: code and reason
   kSpread,   ///< BODY: over how many channels changes are spread; LSN: from which commit on
+  kXids,     ///< BODY: transactions of a table under copy that left values out; LSN: the boundary
 };
 std::string_view ProgressKindName(ProgressKind kind);
 

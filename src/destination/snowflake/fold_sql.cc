@@ -12,10 +12,30 @@ namespace {
 
 std::string Boundary(Lsn lsn) { return QuoteLiteral(BoundaryText(lsn)); }
 
+/// The attempt is the first 24 bits of the ordinal: six digits. Lists are kept short of the
+/// limits for one.
+std::string Done(const Fold& fold, const std::string& position) {
+  constexpr size_t kListLimit = 5000;
+  std::string text;
+  for (size_t i = 0; i < fold.done.size(); ++i) {
+    const bool first = i % kListLimit == 0;
+    if (first) {
+      if (i > 0) text += ") OR ";
+      text += "SUBSTR(" + position + ", 18, 6) IN (";
+    }
+    text += fmt::format("{}'{:06x}'", first ? "" : ", ", fold.done[i]);
+  }
+  return fold.done.empty() ? "FALSE" : "(" + text + "))";
+}
+
+/// Where the ordinals of a generation's rows begin, once they are appended.
+std::string AppendedAs(uint32_t generation) { return fmt::format("{:02x}", (generation - 1) & 0xff); }
+
 class FoldText {
  public:
   FoldText(const SnowflakeTable& table, const Fold& fold)
       : schema_(*table.schema),
+        generation_(table.generation),
         fold_(fold),
         window_(table, {Boundary(std::max(fold.from, fold.ignore_below)), Boundary(fold.high)}) {}
 
@@ -65,23 +85,10 @@ class FoldText {
         "AND {6} AND (SELECT COUNT(*) FROM {2} AS l WHERE {7} AND {5} = 'T') = 0 QUALIFY "
         "ROW_NUMBER() OVER (PARTITION BY {8} ORDER BY {0}) = 1)",
         position, window_.Selected(), window_.landing(), Boundary(Lsn{fold_.from.value - 1}),
-        Boundary(fold_.from), op, Done(position), window_.InRange(), once);
-  }
-
-  /// The attempt is the first 24 bits of the ordinal: six digits. Lists are kept short of the
-  /// limits for one.
-  std::string Done(const std::string& position) const {
-    constexpr size_t kListLimit = 5000;
-    std::string text;
-    for (size_t i = 0; i < fold_.done.size(); ++i) {
-      const bool first = i % kListLimit == 0;
-      if (first) {
-        if (i > 0) text += ") OR ";
-        text += "SUBSTR(" + position + ", 18, 6) IN (";
-      }
-      text += fmt::format("{}'{:06x}'", first ? "" : ", ", fold_.done[i]);
-    }
-    return fold_.done.empty() ? "FALSE" : "(" + text + "))";
+        Boundary(fold_.from), op,
+        fold_.appended ? fmt::format("SUBSTR({}, 18, 2) = '{}'", position, AppendedAs(generation_))
+                       : Done(fold_, position),
+        window_.InRange(), once);
   }
 
   std::string Keyed() const {
@@ -123,9 +130,19 @@ class FoldText {
   }
 
   const TableSchema& schema_;
+  const uint32_t generation_;
   const Fold& fold_;
   const WindowSql window_;
 };
+
+std::vector<std::string> Begin(const SnowflakeTable& table, const Fold& fold) {
+  const ClaimSql claim(table);
+  std::vector<std::string> sql{"BEGIN TRANSACTION",
+                               claim.Claim("copying", Boundary(fold.from), Boundary(fold.high)),
+                               claim.Guard(Boundary(fold.from), Boundary(fold.high))};
+  if (table.run > 0) sql.push_back(RunGuardSql(table.names, table.pipeline, table.run));
+  return sql;
+}
 
 }  // namespace
 
@@ -141,21 +158,86 @@ std::string FoldedRowsSql(const SnowflakeTable& table, const Fold& fold) {
   return FoldText(table, fold).Rows();
 }
 
+std::vector<std::string> SettleSql(const SnowflakeTable& table, Lsn read_after, Lsn high) {
+  const WindowSql window(table, {});
+  const std::string at = QuoteIdentifier(kPositionColumn), op = QuoteIdentifier(kOpColumn);
+  const std::string read =
+      fmt::format("l.{0} >= {1} AND l.{0} < {2} AND l.{3} = 'R'", at,
+                  QuoteLiteral(PositionText(CopiedPosition(read_after, kSettledAttempt, 0))),
+                  Boundary(read_after), op);
+  std::string key, same;
+  for (const int i : table.schema->key) {
+    key += (key.empty() ? "" : ", ") + window.Comparable(i, "b." + window.Stored(i)) + " AS K" +
+           std::to_string(i);
+    same += (same.empty() ? "" : " AND ") + window.Comparable(i, "l." + window.Stored(i)) +
+            " = k.K" + std::to_string(i);
+  }
+  std::vector<std::string> sql{
+      "BEGIN TRANSACTION",
+      fmt::format("DELETE FROM {0} AS l USING (SELECT DISTINCT {1} FROM {0} AS b WHERE b.{2} >= "
+                  "{3} AND b.{2} < {4} AND b.{5} IN ('I', 'D')) AS k WHERE {6} AND {7}",
+                  window.landing(), key, at, Boundary(read_after), Boundary(Lsn{high.value + 1}),
+                  op, read, same),
+      fmt::format("UPDATE {} AS l SET {} = 'U' WHERE {}", window.landing(), op, read), "COMMIT"};
+  if (table.run > 0)
+    sql.insert(sql.begin() + 1, RunGuardSql(table.names, table.pipeline, table.run));
+  return sql;
+}
+
+std::string ForgetSettledSql(const SnowflakeTable& table) {
+  return fmt::format("DELETE FROM {} WHERE {} = 'U' AND SUBSTR({}, 16, 1) IN ('7', 'f')",
+                     table.names.Landing(*table.schema).Sql(), QuoteIdentifier(kOpColumn),
+                     QuoteIdentifier(kPositionColumn));
+}
+
 std::vector<std::string> FoldSql(const SnowflakeTable& table, const Fold& fold,
                                  const SnowflakeName& place) {
   const FoldText text(table, fold);
   const ClaimSql claim(table);
   const bool direct = place == table.names.Target(*table.schema);
-  return {"BEGIN TRANSACTION",
-          claim.Claim("copying", Boundary(fold.from), Boundary(fold.high)),
-          claim.Guard(Boundary(fold.from), Boundary(fold.high)),
-          "DELETE FROM " + place.Sql(),
-          fmt::format("INSERT INTO {} ({}) SELECT * FROM ({}) AS f", place.Sql(),
-                      text.window().StoredColumns(""), text.Rows()),
-          PurgeLandingSql(table, fold.high),
-          claim.DropOlder(),
-          claim.Apply(direct ? "live" : "swap"),
-          "COMMIT"};
+  std::vector<std::string> sql = Begin(table, fold);
+  sql.push_back("DELETE FROM " + place.Sql());
+  sql.push_back(fmt::format("INSERT INTO {} ({}) SELECT * FROM ({}) AS f", place.Sql(),
+                            text.window().StoredColumns(""), text.Rows()));
+  sql.push_back(PurgeLandingSql(table, fold.high));
+  sql.push_back(claim.DropOlder());
+  sql.push_back(claim.Apply(direct ? "live" : "swap"));
+  sql.push_back("COMMIT");
+  return sql;
+}
+
+std::vector<std::string> AppendCopiedSql(const SnowflakeTable& table, const Fold& fold,
+                                         const SnowflakeName& copied, bool before) {
+  const WindowSql window(table, {});
+  const ClaimSql claim(table);
+  const std::string at = QuoteIdentifier(kPositionColumn), op = QuoteIdentifier(kOpColumn);
+  const Lsn commit{fold.from.value - 1};
+  std::vector<std::string> sql = Begin(table, fold);
+  // Copies that began at one boundary come in their order: the ordinal begins with the generation,
+  // then come the attempt and the number of the row, 24 and 32 bits.
+  if (before) {
+    const Position first{commit, uint64_t{(table.generation - 1) & 0xff} << 56};
+    sql.push_back(fmt::format("INSERT INTO {} ({}, {}) VALUES ('T', {})", window.landing(), op, at,
+                              QuoteLiteral(PositionText(first))));
+  }
+  sql.push_back(fmt::format(
+      "INSERT INTO {0} ({1}, {2}, {3}) SELECT {4}, 'R', SUBSTR(l.{3}, 1, 17) || '{5}' || "
+      "SUBSTR(l.{3}, 18, 6) || SUBSTR(l.{3}, 26, 8) FROM {6} AS l WHERE l.{3} >= {7} AND l.{3} < "
+      "{8} AND {9} QUALIFY ROW_NUMBER() OVER (PARTITION BY l.{3} ORDER BY l.{3}) = 1",
+      window.landing(), window.StoredColumns(""), op, at, window.StoredColumns("l."),
+      AppendedAs(table.generation), copied.Sql(), Boundary(commit), Boundary(fold.from),
+      Done(fold, "l." + at)));
+  sql.push_back(claim.DropOlder());
+  sql.push_back(claim.Apply("live"));
+  sql.push_back("COMMIT");
+  return sql;
+}
+
+TableSchemaPtr CopiedSchema(const SnowflakeTable& table) {
+  auto schema = std::make_shared<TableSchema>(*table.schema);
+  schema->name =
+      fmt::format("_etl_copy_{}_{}_{}", table.pipeline, table.schema->id.oid, table.generation);
+  return schema;
 }
 
 std::string SwapStateSql(const SnowflakeTable& table) {

@@ -86,6 +86,14 @@ SqlRequest SnowflakeLink::Request(std::string what, std::string sql) const {
   return request;
 }
 
+SqlRequest SnowflakeLink::Request(std::string what, const std::vector<std::string>& sql) const {
+  std::string text;
+  for (const std::string& statement : sql) text += (text.empty() ? "" : ";\n") + statement;
+  SqlRequest request = Request(std::move(what), std::move(text));
+  request.statements = static_cast<int>(sql.size());
+  return request;
+}
+
 SqlOutcome SnowflakeLink::RunAndWait(const SqlRequest& request, std::vector<ChannelEvent>& events) {
   std::optional<SqlOutcome> outcome;
   const SqlClient::Id id = sql_.Run(

@@ -35,6 +35,8 @@ class SnowflakeLink {
 
   /// One statement with the configured role and warehouse.
   SqlRequest Request(std::string what, std::string sql) const;
+  /// Several, one after the other until one fails.
+  SqlRequest Request(std::string what, const std::vector<std::string>& sql) const;
   /// Runs it, and waits. Events of channels that come meanwhile go to `events`.
   SqlOutcome RunAndWait(const SqlRequest& request, std::vector<ChannelEvent>& events);
 

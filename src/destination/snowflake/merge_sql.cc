@@ -158,6 +158,7 @@ std::vector<std::string> Statements(const SnowflakeTable& table, const Plan& pla
   std::vector<std::string> sql{"BEGIN TRANSACTION",
                                claim.Claim("live", plan.claim_from, plan.claim, plan.task),
                                claim.Guard(plan.claim_from, plan.guard_high)};
+  if (table.run > 0) sql.push_back(RunGuardSql(table.names, table.pipeline, table.run));
   if (options.truncates) sql.push_back(merge.Truncate());
   switch (table.schema->identity) {
     case Identity::kKey:
@@ -186,8 +187,9 @@ std::vector<std::string> Statements(const SnowflakeTable& table, const Plan& pla
 
 std::vector<std::string> MergeSql(const SnowflakeTable& table, const MergeWindow& window,
                                   const MergeOptions& options) {
-  const WindowBounds bounds{QuoteLiteral(BoundaryText(window.low)),
-                            QuoteLiteral(BoundaryText(window.high))};
+  const WindowBounds bounds{.low = QuoteLiteral(BoundaryText(window.low)),
+                            .high = QuoteLiteral(BoundaryText(window.high)),
+                            .settled = !options.keep_from.valid()};
   return Statements(
       table,
       {.claim_from = bounds.low, .claim = bounds.high, .guard_high = bounds.high, .bounds = bounds},
@@ -208,8 +210,11 @@ namespace {
 
 constexpr std::string_view kNoTask = "none-";
 
-std::vector<std::string> TaskStatements(const SnowflakeTable& table, const TaskOptions& options,
+std::vector<std::string> TaskStatements(const SnowflakeTable& of, const TaskOptions& options,
                                         const std::string& version) {
+  // It outlives the run that makes it; TASK says whether it counts.
+  SnowflakeTable table = of;
+  table.run = 0;
   const ClaimSql claim(table);
   const std::string forward =
       fmt::format("GREATEST(\"APPLIED\", COALESCE({}, \"APPLIED\"))",

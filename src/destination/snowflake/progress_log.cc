@@ -3,9 +3,14 @@
 #include <charconv>
 #include <utility>
 
+#include <arrow/api.h>
+#include <arrow/io/memory.h>
+#include <arrow/ipc/reader.h>
+#include <arrow/ipc/writer.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/check.h"
 #include "model/schema_json.h"
 
 namespace etl {
@@ -56,6 +61,20 @@ std::vector<ChannelSpread> SpreadsOf(const Json& body) {
   return spreads;
 }
 
+void AddXids(const Json& body, SnowflakeTableState* table) {
+  for (const Json& pair : body.at("xids")) table->xids[Lsn{pair.at(0)}] = pair.at(1);
+}
+
+Json XidsJson(const std::map<Lsn, uint32_t>& xids) {
+  Json list = Json::array();
+  for (const auto& [commit, xid] : xids) list.push_back({commit.value, xid});
+  return list;
+}
+
+TableId IdOf(const SnowflakeTableState& table) {
+  return (table.checkpoint.schema != nullptr ? table.checkpoint.schema : table.landing)->id;
+}
+
 // A record of this program's own that does not read back means that it is not ours.
 TableSchemaPtr SchemaOf(const Json& json) {
   return SchemaFromJson(json.get<std::string>()).ValueOrDie();
@@ -68,10 +87,46 @@ TablePhase PhaseOf(const std::string& name) {
   return TablePhase::kWaiting;
 }
 
+/// Values of any type as text: an Arrow stream of one row, its columns named by attnum, in hex.
+std::string FillText(const FillValues& fill) {
+  arrow::FieldVector fields;
+  arrow::ArrayVector columns;
+  for (const auto& [attnum, value] : fill) {
+    if (value == nullptr) continue;
+    fields.push_back(arrow::field(std::to_string(attnum), value->type()));
+    columns.push_back(value->Slice(0, 1));
+  }
+  if (fields.empty()) return {};
+  const auto schema = arrow::schema(std::move(fields));
+  const auto out = arrow::io::BufferOutputStream::Create().ValueOrDie();
+  const auto writer = arrow::ipc::MakeStreamWriter(out, schema).ValueOrDie();
+  ETL_CHECK(writer->WriteRecordBatch(*arrow::RecordBatch::Make(schema, 1, columns)).ok());
+  ETL_CHECK(writer->Close().ok());
+  return out->Finish().ValueOrDie()->ToHexString();
+}
+
+FillValues FillOf(const std::string& text) {
+  FillValues fill;
+  if (text.empty()) return fill;
+  std::string bytes(text.size() / 2, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    uint8_t value = 0;
+    std::from_chars(&text[2 * i], &text[2 * i] + 2, value, 16);
+    bytes[i] = static_cast<char>(value);
+  }
+  const auto input = std::make_shared<arrow::io::BufferReader>(arrow::Buffer::FromString(bytes));
+  const auto reader = arrow::ipc::RecordBatchStreamReader::Open(input).ValueOrDie();
+  std::shared_ptr<arrow::RecordBatch> batch;
+  ETL_CHECK(reader->ReadNext(&batch).ok());
+  for (int i = 0; i < batch->num_columns(); ++i)
+    fill[static_cast<int16_t>(std::stoi(batch->column_name(i)))] = batch->column(i);
+  return fill;
+}
+
 std::optional<ProgressKind> KindOfName(std::string_view name) {
   for (const ProgressKind kind :
        {ProgressKind::kHistory, ProgressKind::kForward, ProgressKind::kTable, ProgressKind::kPlan,
-        ProgressKind::kChunk, ProgressKind::kStop, ProgressKind::kSpread}) {
+        ProgressKind::kChunk, ProgressKind::kStop, ProgressKind::kSpread, ProgressKind::kXids}) {
     if (ProgressKindName(kind) == name) return kind;
   }
   return std::nullopt;
@@ -149,6 +204,8 @@ void ProgressLog::Apply(const ProgressRecord& record) {
       old = TableCheckpoint{
           .schema = old.schema, .generation = old.generation, .fingerprint = old.fingerprint};
       table.spreads.clear();
+      table.attempts.clear();
+      table.xids.clear();
     }
     return;
   }
@@ -167,8 +224,23 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     table.spreads.push_back({record.lsn, body.at("channels").get<uint32_t>()});
     return;
   }
-  if (body.contains("landing")) table.landing = SchemaOf(body.at("landing"));
-  if (body.contains("target")) table.target = SchemaOf(body.at("target"));
+  if (record.kind == ProgressKind::kXids) {
+    if (checkpoint.generation == record.generation) AddXids(body, &table);
+    return;
+  }
+  if (body.contains("places")) {
+    const auto read = [&body](const char* name) {
+      return body.contains(name) ? SchemaOf(body.at(name)) : nullptr;
+    };
+    table.landing = read("landing");
+    table.landing_history = body.at("places");
+    table.target = read("target");
+    table.altering = read("altering");
+    table.altering_target = read("altering_target");
+    table.fill = FillOf(body.at("fill"));
+  } else if (body.contains("target")) {
+    table.target = SchemaOf(body.at("target"));
+  }
   if (!body.contains("schema")) return;
   // What was stored while a record waited for its boundary is not part of it: spreads, …
   const std::vector<ChannelSpread> spreads = SpreadsOf(body);
@@ -191,7 +263,11 @@ void ProgressLog::Apply(const ProgressRecord& record) {
                                .rows = body.at("rows"),
                                .fingerprint = body.at("fingerprint")};
   for (const Json& chunk : body.at("chunks")) checkpoint.chunks.push_back(ChunkOf(chunk));
-  if (!same_copy || checkpoint.phase != TablePhase::kCopying) table.attempts.clear();
+  table.again = body.value("again", false);
+  if (!same_copy || checkpoint.phase != TablePhase::kCopying) {
+    table.attempts.clear();
+    table.xids.clear();
+  }
   if (checkpoint.phase == TablePhase::kCopying) {
     checkpoint.done = std::move(done);
     if (same_copy) checkpoint.rows = rows;
@@ -200,6 +276,7 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     checkpoint.done.push_back(DoneOf(chunk));
   for (const Json& attempt : body.value("attempts", Json::array()))
     table.attempts.push_back(attempt);
+  if (body.contains("xids")) AddXids(body, &table);
 }
 
 ProgressRecord ProgressLog::Begin() const {
@@ -237,13 +314,14 @@ ProgressRecord ProgressLog::Table(const SnowflakeTableState& table, bool immedia
             {"stop_reason", checkpoint.stop_reason},
             {"rows", checkpoint.rows},
             {"fingerprint", checkpoint.fingerprint},
+            {"again", table.again},
             {"immediate", immediate}};
   Json spreads = Json::array();
   for (const ChannelSpread& spread : table.spreads)
     spreads.push_back({{"from", spread.from.value}, {"channels", spread.channels}});
   if (!spreads.empty()) body["spreads"] = std::move(spreads);
-  if (table.target != nullptr) body["target"] = SchemaToJson(*table.target);
-  if (table.landing != nullptr) body["landing"] = SchemaToJson(*table.landing);
+  // One that counts later would bring back a target of before.
+  if (immediate && table.target != nullptr) body["target"] = SchemaToJson(*table.target);
   return {.kind = ProgressKind::kTable,
           .table = checkpoint.schema->id,
           .generation = checkpoint.generation,
@@ -255,12 +333,18 @@ std::vector<ProgressRecord> ProgressLog::Whole(
     const Checkpoint& stored, const std::vector<const SnowflakeTableState*>& tables) {
   std::vector<ProgressRecord> records{History(stored, false)};
   for (const SnowflakeTableState* table : tables) {
-    ProgressRecord record = Table(*table, /*immediate=*/true);
+    ProgressRecord record = Landing(*table);
     Json body = Json::parse(record.body);
     body["whole"] = true;
-    body["done"] = Json::array();
-    for (const auto& done : table->checkpoint.done) body["done"].push_back(DoneJson(done));
-    body["attempts"] = table->attempts;
+    // Else its landing table was made, and nothing of it counts yet.
+    if (table->checkpoint.schema != nullptr) {
+      record = Table(*table, /*immediate=*/true);
+      body.update(Json::parse(record.body));
+      body["done"] = Json::array();
+      for (const auto& done : table->checkpoint.done) body["done"].push_back(DoneJson(done));
+      body["attempts"] = table->attempts;
+      body["xids"] = XidsJson(table->xids);
+    }
     record.body = body.dump();
     records.push_back(std::move(record));
   }
@@ -269,10 +353,27 @@ std::vector<ProgressRecord> ProgressLog::Whole(
 }
 
 ProgressRecord ProgressLog::Landing(const SnowflakeTableState& table) {
+  Json body{{"places", table.landing_history}, {"fill", FillText(table.fill)}, {"immediate", true}};
+  const auto write = [&body](const char* name, const TableSchemaPtr& schema) {
+    if (schema != nullptr) body[name] = SchemaToJson(*schema);
+  };
+  write("landing", table.landing);
+  write("target", table.target);
+  write("altering", table.altering);
+  write("altering_target", table.altering_target);
   return {.kind = ProgressKind::kTable,
-          .table = table.landing->id,
+          .table = IdOf(table),
           .generation = table.checkpoint.generation,
-          .body = Json{{"landing", SchemaToJson(*table.landing)}, {"immediate", true}}.dump()};
+          .body = body.dump()};
+}
+
+ProgressRecord ProgressLog::Xids(const SnowflakeTableState& table, Lsn boundary,
+                                 const std::map<Lsn, uint32_t>& xids) {
+  return {.kind = ProgressKind::kXids,
+          .table = table.checkpoint.schema->id,
+          .generation = table.checkpoint.generation,
+          .lsn = boundary,
+          .body = Json{{"xids", XidsJson(xids)}}.dump()};
 }
 
 ProgressRecord ProgressLog::ChunkDone(const SnowflakeTableState& table,

@@ -7,6 +7,7 @@
 
 #include "destination/destination.h"
 #include "destination/snowflake/channel_spread.h"
+#include "destination/row_mapping.h"
 #include "destination/snowflake/ddl_sql.h"
 #include "destination/snowflake/sql_answer.h"
 #include "model/checkpoint.h"
@@ -16,14 +17,23 @@ namespace etl {
 /// What the log says of one table.
 struct SnowflakeTableState {
   TableCheckpoint checkpoint;
-  /// The columns that the landing table has; null: it was not made. Ahead of `checkpoint.schema`
+  /// Name and columns of the landing table; null: it was not made. Ahead of `checkpoint.schema`
   /// where a schema change was carried out and its boundary is not stored yet.
   TableSchemaPtr landing;
-  /// The columns that the target has, if this pipeline made one.
+  uint32_t landing_history = 0;  ///< whose rows it has
+  /// Name and columns of the target, if this pipeline made one.
   TableSchemaPtr target;
+  /// Not null: the landing table is on its way to this name and these columns, and the target to
+  /// `altering_target`, unless that is null. Whoever finds this goes on with it first.
+  TableSchemaPtr altering;
+  TableSchemaPtr altering_target;
+  FillValues fill;                 ///< of columns that were added since the copy began
+  bool again = false;              ///< append: there are rows of before the copy
   std::vector<uint32_t> attempts;  ///< of the done chunks: whose copied rows count
   /// Over how many channels the changes of this generation are spread. Only ever added to.
   std::vector<ChannelSpread> spreads;
+  /// While it is copied: transactions with changes that left values out.
+  std::map<Lsn, uint32_t> xids;
 };
 
 /// A row of _ETL_PROGRESS to be written.
@@ -59,14 +69,18 @@ class ProgressLog {
   /// `again`: every table needs a new copy.
   static ProgressRecord History(const Checkpoint& checkpoint, bool again);
   static ProgressRecord Forward(Lsn boundary);
-  /// The whole state of a table; it counts with the next forward record, or at once.
+  /// What the checkpoint says of a table; it counts with the next forward record, or at once, and
+  /// then with the target.
   static ProgressRecord Table(const SnowflakeTableState& table, bool immediate);
   /// All that the rows up to here come to, as rows of which each counts at once: read behind them
   /// or without them, they come to the same. `stored`: of the newest forward record.
   static std::vector<ProgressRecord> Whole(const Checkpoint& stored,
                                            const std::vector<const SnowflakeTableState*>& tables);
-  /// The landing table has these columns now. Counts at once.
+  /// Landing table and target as they are now, or are on their way to be. Counts at once.
   static ProgressRecord Landing(const SnowflakeTableState& table);
+  /// Of the copy of a table; counts with the next forward record.
+  static ProgressRecord Xids(const SnowflakeTableState& table, Lsn boundary,
+                             const std::map<Lsn, uint32_t>& xids);
   static ProgressRecord ChunkDone(const SnowflakeTableState& table,
                                   const TableCheckpoint::DoneChunk& chunk, uint32_t attempt);
 

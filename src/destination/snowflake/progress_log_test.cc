@@ -1,5 +1,8 @@
 #include "destination/snowflake/progress_log.h"
 
+#include <utility>
+
+#include <arrow/api.h>
 #include <gtest/gtest.h>
 
 #include "base/random.h"
@@ -105,9 +108,15 @@ class History {
                       .phase = TablePhase::kCopying,
                       .from = {position_}};
         state.landing = checkpoint.schema;
+        state.landing_history = history_;
+        state.fill.clear();
+        state.again = random_.OneIn(2);
         state.attempts.clear();
+        state.xids.clear();
+        Write(ProgressLog::Landing(state));
         state.spreads.clear();
       } else if (checkpoint.phase == TablePhase::kCopying) {
+        Write(ProgressLog::Xids(state, {position_}, {{{position_ - 1}, ++attempt_}}));
         checkpoint.planned = true;
         checkpoint.chunks = {{.number = 0, .leaf = {oid}}, {.number = 1, .leaf = {oid}}};
       } else {
@@ -123,7 +132,9 @@ class History {
     for (const auto& [oid, stored] : log.tables()) {
       SnowflakeTableState state = stored;
       TableCheckpoint& checkpoint = state.checkpoint;
-      if (random_.OneIn(2)) {
+      if (checkpoint.schema == nullptr || random_.OneIn(3)) {
+        Alter(std::move(state));
+      } else if (random_.OneIn(2)) {
         state.spreads.push_back({{position_}, static_cast<uint32_t>(random_.Below(4)) + 2});
         Write(ProgressLog::Spread(state));
       } else if (checkpoint.phase != TablePhase::kCopying) {
@@ -137,10 +148,27 @@ class History {
         checkpoint.done.clear();
         checkpoint.rows = 14;
         state.attempts.clear();
+        state.xids.clear();
         state.target = checkpoint.schema;
         Write(ProgressLog::Table(state, true));
       }
     }
+  }
+
+  /// The landing table goes on its way to other columns, or gets there.
+  void Alter(SnowflakeTableState state) {
+    if (state.altering == nullptr) {
+      state.altering = Schema(state.landing->id.oid, 1 + static_cast<int>(random_.Below(4)));
+      if (random_.OneIn(2)) state.altering_target = state.altering;
+      arrow::Int32Builder value;
+      EXPECT_TRUE(value.Append(static_cast<int32_t>(position_)).ok());
+      state.fill[static_cast<int16_t>(1 + random_.Below(3))] = value.Finish().ValueOrDie();
+    } else {
+      state.landing = std::exchange(state.altering, nullptr);
+      if (state.altering_target != nullptr)
+        state.target = std::exchange(state.altering_target, nullptr);
+    }
+    Write(ProgressLog::Landing(state));
   }
 
   Random random_;

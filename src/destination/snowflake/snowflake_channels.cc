@@ -29,7 +29,7 @@ void SnowflakeDestination::OpenChannels(Table& table, bool* worked) {
   for (size_t i = 0; i < count; ++i) {
     TableChannel& channel = table.channels[i];
     if (channel.id != 0) continue;
-    const SnowflakeName pipe = names_.Pipe(*checkpoint.schema);
+    const SnowflakeName pipe = names_.Pipe(*table.state.landing);
     channel.id = link_->streaming().OpenChannel(
         {.database = pipe.database,
          .schema = pipe.schema,
@@ -42,6 +42,7 @@ void SnowflakeDestination::OpenChannels(Table& table, bool* worked) {
 }
 
 Result<bool> SnowflakeDestination::OpenTable(Table& table, Instant now, bool* worked) {
+  if (table.state.altering != nullptr) return false;
   OpenChannels(table, worked);
   const std::span<TableChannel> channels = ChannelsOf(table);
   if (!std::all_of(channels.begin(), channels.end(), [](const auto& one) { return one.open; }))
@@ -49,7 +50,7 @@ Result<bool> SnowflakeDestination::OpenTable(Table& table, Instant now, bool* wo
   if (table.loaded && std::any_of(channels.begin(), channels.end(),
                                   [](const auto& one) { return one.committed == Position{}; })) {
     // A channel has no token, though it may have had rows: it expired, or the table was altered.
-    if (cursor_.sql.empty()) cursor_.sql = {SelectLandedSql(Of(table), stored_.position)};
+    if (cursor_.sql.empty()) cursor_.sql = {{SelectLandedSql(Of(table), stored_.position)}};
     ETL_ASSIGN_OR_RETURN(const bool done, RunSql("look for landed rows", now, worked));
     if (!done) return false;
     for (const SqlRow& row : outcome_->results.at(0).rows)
@@ -121,8 +122,8 @@ Result<std::unique_ptr<RowWriter>> SnowflakeDestination::MakeWriter(
   return RowWriter::Make(schema, std::move(names), options);
 }
 
-Result<RowWriter*> SnowflakeDestination::WriterOf(Table& table, TableChannel& channel,
-                                                  const TableSchemaPtr& schema) {
+Result<RowWriter*> SnowflakeDestination::WriterOf(Table& table, TableChannel& channel) {
+  const TableSchemaPtr& schema = table.state.landing;
   if (table.writer_schema != schema) {
     ETL_RETURN_IF_ERROR(Flush(table));
     for (TableChannel& other : table.channels) other.writer.reset();
@@ -206,6 +207,8 @@ Status SnowflakeDestination::Spread(Instant now, bool* worked) {
                     [this](const TableChannel& channel) { return Behind(channel); }));
     if (!advice.has_value() || !Stores(table) || table.spreads_waiting > 0 || RecordWaits(oid))
       continue;
+    // Closed: the table becomes another, and its channels are opened behind that.
+    if (table.channels.empty() || table.channels.front().id == 0) continue;
     table.state.spreads.push_back(
         {Lsn{std::max({given_end_, table.newest, advice->from}).value + 1}, advice->channels});
     ETL_RETURN_IF_ERROR(WriteRecords({ProgressLog::Spread(table.state)}, {}, {}));

@@ -134,8 +134,6 @@ class SnowflakePlace : public ConformancePlace {
 ConformanceSubject Subject(const char* name, bool faults) {
   return {.name = name,
           .make = [faults] { return std::make_unique<SnowflakePlace>(faults); },
-          .settles = false,
-          .changes_columns = false,
           .signed_zeros = false,
           .seeds = 1};
 }

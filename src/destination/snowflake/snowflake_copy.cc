@@ -28,6 +28,32 @@ void SnowflakeDestination::CloseLanes(Table& table) {
     table_of_.erase(lane->channel);
   }
   table.lanes.clear();
+  if (table.settling == nullptr) return;
+  for (const int64_t size : table.settling->sizes) bytes_ -= size;
+  link_->streaming().CloseChannel(table.settling->channel);
+  table_of_.erase(table.settling->channel);
+  table.settling.reset();
+}
+
+/// Everything given is proved, and the channels are closed: the table may be changed. A chunk that
+/// is coming goes on behind that.
+Result<bool> SnowflakeDestination::RestLanes(Table& table) {
+  std::vector<Lane*> lanes;
+  for (const auto& lane : table.lanes) lanes.push_back(lane.get());
+  if (table.settling != nullptr) lanes.push_back(table.settling.get());
+  for (Lane* lane : lanes) ETL_RETURN_IF_ERROR(FlushLane(*lane));
+  for (Lane* lane : lanes) {
+    if (lane->channel != 0 && (!lane->open || lane->given > lane->proved)) return false;
+  }
+  for (Lane* lane : lanes) {
+    link_->streaming().CloseChannel(lane->channel);
+    table_of_.erase(lane->channel);
+    lane->channel = 0;
+    lane->open = false;
+    lane->writer.reset();
+    lane->writer_schema.reset();
+  }
+  return true;
 }
 
 bool SnowflakeDestination::LanesQuiet() const {
@@ -41,9 +67,18 @@ Status SnowflakeDestination::OnLane(Table& table, Lane& lane, const ChannelEvent
   if (event.kind == ChannelEvent::Kind::kOpened && !lane.open) {
     lane.open = true;
     const auto position = ParsePositionText(event.token);
+    if (&lane == table.settling.get()) {
+      lane.asked = true;
+      if (position.has_value() && lane.rows == 0) {
+        // Rows of another run have the numbers before.
+        lane.settled_at = Lsn{position->commit.value + 1};
+        lane.rows = (position->ordinal & ((uint64_t{1} << kAttemptShift) - 1)) + 1;
+      }
+      return Status::OK();
+    }
     if (position.has_value() && position->commit.value == table.state.checkpoint.from.value - 1) {
       lane.asked = true;
-      lane.sequence = AttemptOf(*position) >> kLaneBits;
+      lane.sequence = std::max(lane.sequence, AttemptOf(*position) >> kLaneBits);
     }
     // A chunk without rows left a number behind, and no token.
     for (const uint32_t attempt : table.state.attempts) {
@@ -76,28 +111,44 @@ SnowflakeDestination::Lane* SnowflakeDestination::LaneFor(Table& table, const Ch
 
 Result<bool> SnowflakeDestination::OpenLane(Table& table, Lane& lane, Instant now, bool* worked) {
   const TableCheckpoint& checkpoint = table.state.checkpoint;
+  if (table.state.altering != nullptr) return false;
+  const SnowflakeTable of = Of(table);
+  const TableSchemaPtr place =
+      start_.mode == Mode::kAppend ? CopiedSchema(of) : table.state.landing;
+  if (start_.mode == Mode::kAppend && !table.copy_made) {
+    if (cursor_.sql.empty())
+      cursor_.sql = {Guarded({CreateLandingSql(Of(place, checkpoint.generation))})};
+    ETL_ASSIGN_OR_RETURN(const bool made, RunSql("make the table of copied rows", now, worked));
+    if (!made) return false;
+    outcome_.reset();
+    cursor_.sql.clear();
+    cursor_.next_sql = 0;
+    table.copy_made = true;
+  }
   if (lane.channel == 0) {
-    const SnowflakeName pipe = names_.Pipe(*checkpoint.schema);
+    const SnowflakeName pipe = names_.Pipe(*place);
+    const bool settling = &lane == table.settling.get();
     lane.channel = link_->streaming().OpenChannel(
         {.database = pipe.database,
          .schema = pipe.schema,
          .pipe = pipe.name,
          .channel =
              fmt::format("etl/{}/{}/{}/{}/{}/copy/{}", start_.pipeline, stored_.identity->slot,
-                         history_, checkpoint.schema->id.oid, checkpoint.generation, lane.number)});
+                         history_, checkpoint.schema->id.oid, checkpoint.generation,
+                         settling ? "settled" : std::to_string(lane.number))});
     table_of_[lane.channel] = checkpoint.schema->id.oid;
     *worked = true;
   }
   if (!lane.open) return false;
   if (lane.asked) return true;
   // No token: nothing was ever sent, or the channel is another one. The rows themselves tell.
-  const SnowflakeTable of = Of(table);
   if (cursor_.sql.empty()) {
-    cursor_.sql = {
-        fmt::format("SELECT MAX({0}) FROM {1} WHERE {0} >= {2} AND {0} < {3} AND {4} = 'R'",
-                    QuoteIdentifier(kPositionColumn), names_.Landing(*checkpoint.schema).Sql(),
-                    QuoteLiteral(BoundaryText(Lsn{checkpoint.from.value - 1})),
-                    QuoteLiteral(BoundaryText(checkpoint.from)), QuoteIdentifier(kOpColumn))};
+    cursor_.sql = {{fmt::format(
+        "SELECT MAX({0}) FROM {1} WHERE {0} >= {2} AND {0} < {3} AND {4} = 'R'",
+        QuoteIdentifier(kPositionColumn), names_.Landing(*place).Sql(),
+        QuoteLiteral(BoundaryText(Lsn{checkpoint.from.value - 1})),
+        QuoteLiteral(PositionText(CopiedPosition(checkpoint.from, kSettledAttempt, 0))),
+        QuoteIdentifier(kOpColumn))}};
   }
   ETL_ASSIGN_OR_RETURN(const bool done, RunSql("look for copied rows", now, worked));
   if (!done) return false;
@@ -125,18 +176,44 @@ Status SnowflakeDestination::FlushLane(Lane& lane) {
   return Status::OK();
 }
 
+/// `rows`, which have the landing table's columns, just before a boundary: from cursor_.row on.
+Result<bool> SnowflakeDestination::WriteCopied(Table& table, Lane& lane,
+                                               const std::shared_ptr<arrow::RecordBatch>& rows,
+                                               Lsn before, uint32_t attempt) {
+  if (lane.writer == nullptr || lane.writer_schema != table.state.landing) {
+    ETL_RETURN_IF_ERROR(FlushLane(lane));
+    ETL_ASSIGN_OR_RETURN(lane.writer, MakeWriter(table.state.landing));
+    lane.writer_schema = table.state.landing;
+  }
+  ChangeBatch batch;
+  batch.schema = table.state.landing;
+  batch.rows = rows;
+  const int64_t size = rows->num_rows();
+  batch.ops.assign(static_cast<size_t>(size), Op::kSnapshot);
+  for (int64_t i = 0; i < size; ++i)
+    batch.ordinals.push_back(
+        CopiedPosition(before, attempt, lane.rows + static_cast<uint64_t>(i)).ordinal);
+  batch.transactions = {{Lsn{before.value - 1}, 0, 0, size}};
+  ETL_RETURN_IF_ERROR(lane.writer->Bind(batch));
+  for (int64_t& row = cursor_.row; row < size;) {
+    if (Full()) return false;
+    ETL_ASSIGN_OR_RETURN(const bool added, lane.writer->Add(row));
+    if (added) {
+      ++row;
+    } else {
+      ETL_RETURN_IF_ERROR(FlushLane(lane));
+    }
+  }
+  lane.rows += static_cast<uint64_t>(size);
+  return true;
+}
+
 Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now, bool* worked) {
   Table* table = Find(rows.table);
   if (table == nullptr || table->state.checkpoint.phase != TablePhase::kCopying ||
       table->state.checkpoint.generation != rows.generation)
     return true;
   const TableCheckpoint& checkpoint = table->state.checkpoint;
-  if (start_.mode == Mode::kAppend) {
-    return MakeError(ErrorKind::kConfig, "ETL-C040",
-                     checkpoint.schema->QualifiedName() +
-                         ": this version does not copy rows into append tables of Snowflake",
-                     "set snapshot: {enabled: false}");
-  }
   if (std::any_of(checkpoint.done.begin(), checkpoint.done.end(),
                   [&](const auto& done) { return done.number == rows.chunk; })) {
     if (rows.done.has_value()) chunks_.push_back({rows.table, rows.generation, rows.chunk});
@@ -161,37 +238,12 @@ Result<bool> SnowflakeDestination::ApplyChunk(const ChunkRows& rows, Instant now
   }
   const uint32_t number = lane->sequence << kLaneBits | lane->number;
   if (rows.rows != nullptr && rows.rows->num_rows() > 0) {
-    if (lane->writer_schema != rows.schema) {
-      if (!SameLanding(*rows.schema, *checkpoint.schema)) {
-        return MakeError(ErrorKind::kConfig, "ETL-C040",
-                         checkpoint.schema->QualifiedName() +
-                             ": this version does not carry out in Snowflake: changes of columns");
-      }
-      ETL_RETURN_IF_ERROR(FlushLane(*lane));
-      ETL_ASSIGN_OR_RETURN(lane->writer, MakeWriter(rows.schema));
-      lane->writer_schema = rows.schema;
-    }
-    ChangeBatch batch;
-    batch.schema = rows.schema;
-    batch.rows = rows.rows;
-    const int64_t size = rows.rows->num_rows();
-    batch.ops.assign(static_cast<size_t>(size), Op::kSnapshot);
-    const auto first = static_cast<int64_t>(lane->rows);
-    for (int64_t i = first; i < first + size; ++i)
-      batch.ordinals.push_back(
-          CopiedPosition(checkpoint.from, number, static_cast<uint64_t>(i)).ordinal);
-    batch.transactions = {{Lsn{checkpoint.from.value - 1}, 0, 0, size}};
-    ETL_RETURN_IF_ERROR(lane->writer->Bind(batch));
-    for (int64_t& row = cursor_.row; row < size;) {
-      if (Full()) return false;
-      ETL_ASSIGN_OR_RETURN(const bool added, lane->writer->Add(row));
-      if (added) {
-        ++row;
-      } else {
-        ETL_RETURN_IF_ERROR(FlushLane(*lane));
-      }
-    }
-    lane->rows += static_cast<uint64_t>(size);
+    // A chunk may have been read some time ago, under the columns of that time.
+    ETL_ASSIGN_OR_RETURN(const auto mapped, MapRows(rows.rows, *rows.schema, *table->state.landing,
+                                                    table->state.fill));
+    ETL_ASSIGN_OR_RETURN(const bool written,
+                         WriteCopied(*table, *lane, mapped, checkpoint.from, number));
+    if (!written) return false;
   }
   // Many small pieces share a request; a chunk's last one ends it.
   if (!rows.done.has_value()) return true;

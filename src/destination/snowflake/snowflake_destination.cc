@@ -6,6 +6,8 @@
 
 #include "base/check.h"
 #include "base/failpoint.h"
+#include "destination/snowflake/claim_sql.h"
+#include "destination/snowflake/fold_sql.h"
 #include "destination/snowflake/snowflake_read.h"
 
 namespace etl {
@@ -18,9 +20,11 @@ SnowflakeNaming NamingOf(const SnowflakeConfig& config) {
           .identifiers = config.identifiers};
 }
 
-std::string Token(uint64_t sequence) { return fmt::format("{:020}", sequence); }
-
 }  // namespace
+
+std::string SnowflakeDestination::Token(uint64_t sequence) {
+  return fmt::format("{:020}", sequence);
+}
 
 SnowflakeDestination::SnowflakeDestination(SnowflakeOptions options, const Clock& clock)
     : options_(std::move(options)), clock_(clock), names_(NamingOf(options_.config)) {}
@@ -33,11 +37,31 @@ Status SnowflakeDestination::Fail(Status status) {
 }
 
 SnowflakeTable SnowflakeDestination::Of(const TableSchemaPtr& schema, uint32_t generation) const {
-  return {.names = names_, .pipeline = start_.pipeline, .schema = schema, .generation = generation};
+  return {.names = names_,
+          .pipeline = start_.pipeline,
+          .schema = schema,
+          .generation = generation,
+          .run = begin_};
 }
 
+// Landing table and target are where `landing` says; the stream may be behind that.
 SnowflakeTable SnowflakeDestination::Of(const Table& table) const {
-  return Of(table.state.checkpoint.schema, table.state.checkpoint.generation);
+  const SnowflakeTableState& state = table.state;
+  return Of(state.landing != nullptr ? state.landing : state.checkpoint.schema,
+            state.checkpoint.generation);
+}
+
+bool SnowflakeDestination::Committed(const std::string& token) const {
+  return written_.empty() || written_.front().token > token;
+}
+
+SnowflakeDestination::Statements SnowflakeDestination::Guarded(const Statements& sql) const {
+  Statements guarded;
+  for (const std::string& statement : sql) {
+    guarded.push_back(RunGuardSql(names_, start_.pipeline, begin_));
+    guarded.push_back(statement);
+  }
+  return guarded;
 }
 
 Result<Checkpoint> SnowflakeDestination::Start(const StartOptions& options) {
@@ -74,14 +98,16 @@ Result<Checkpoint> SnowflakeDestination::StartInner() {
   rows_logged_ = static_cast<int64_t>(rows.results.at(0).rows.size());
   Checkpoint out = stored_;
   for (const auto& [oid, state] : log.tables()) {
-    if (state.checkpoint.schema == nullptr) {
-      // Its landing table was made; the boundary behind was not reached.
-      continue;
-    }
     Table& table = tables_[oid];
     table.state = state;
     table.loaded = true;
-    out.tables.push_back(state.checkpoint);
+    table.known = state.checkpoint.schema != nullptr;
+    if (table.known) {
+      out.tables.push_back(state.checkpoint);
+    } else {
+      // Its landing table was made; the boundary behind was not reached.
+      table.state.checkpoint.schema = state.landing;
+    }
   }
   ETL_RETURN_IF_ERROR(LoadWatermarks());
   // What was written and does not count must not count later.
@@ -106,16 +132,21 @@ Status SnowflakeDestination::LoadWatermarks() {
 void SnowflakeDestination::TakeWatermarks(const SqlRows& rows) {
   for (const SqlRow& row : rows.rows) {
     const auto oid = static_cast<uint32_t>(std::stoul(row.at(0).value_or("0")));
+    const auto generation = static_cast<uint32_t>(std::stoul(row.at(1).value_or("0")));
+    const std::string phase = row.at(2).value_or("");
     Table* table = Find({oid});
-    if (table == nullptr ||
-        std::to_string(table->state.checkpoint.generation) != row.at(1).value_or(""))
-      continue;
-    table->mark = row.at(2).value_or("");
+    if (table == nullptr || generation > table->state.checkpoint.generation) continue;
+    if (generation == table->state.checkpoint.generation) {
+      table->mark = phase;
+      table->task = row.at(4).value_or("");
+      // Folded; the generation is not to be merged before it is in its place.
+      if (phase == "swap") table->applied = Lsn{std::stoull(row.at(3).value_or("0"), nullptr, 16)};
+    }
+    if (phase != "live" || generation < table->live) continue;
+    table->live = generation;
     table->applied = Lsn{std::stoull(row.at(3).value_or("0"), nullptr, 16)};
     // Folded, and the record of it was not written.
-    if (table->mark == "live" && table->state.target == nullptr)
-      table->state.target = table->state.checkpoint.schema;
-    table->task = row.at(4).value_or("");
+    if (table->state.target == nullptr) table->state.target = table->state.landing;
   }
 }
 
@@ -190,6 +221,8 @@ Status SnowflakeDestination::OnEvent(const ChannelEvent& event) {
   for (const auto& lane : table.lanes) {
     if (lane->channel == event.channel) return OnLane(table, *lane, event);
   }
+  if (table.settling != nullptr && table.settling->channel == event.channel)
+    return OnLane(table, *table.settling, event);
   for (TableChannel& channel : table.channels) {
     if (channel.id == event.channel) return OnTable(table, channel, event);
   }
@@ -202,8 +235,10 @@ Status SnowflakeDestination::WriteRecords(const std::vector<ProgressRecord>& rec
   const uint64_t first = sequence_ + 1;
   rows_logged_ += static_cast<int64_t>(records.size());
   forward_written_ = std::max(forward_written_, forward);
-  for (const ProgressRecord& record : records)
+  for (const ProgressRecord& record : records) {
     lines += ProgressLog::Line(start_.pipeline, history_, ++sequence_, clock_.WallNow(), record);
+    if (record.kind == ProgressKind::kHistory) begin_ = sequence_;
+  }
   StreamBatch batch;
   batch.uncompressed_bytes = static_cast<int64_t>(lines.size());
   batch.body = HttpBody::Of(std::move(lines));
@@ -266,11 +301,13 @@ Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
     CloseLanes(table);
     const TableCheckpoint old = table.state.checkpoint;
     Table fresh;
-    fresh.state = {.checkpoint = {.schema = old.schema,
-                                  .generation = old.generation,
-                                  .fingerprint = old.fingerprint},
-                   .landing = table.state.landing,
-                   .target = table.state.target};
+    fresh.state = std::move(table.state);
+    fresh.state.checkpoint = {
+        .schema = old.schema, .generation = old.generation, .fingerprint = old.fingerprint};
+    fresh.state.spreads.clear();
+    fresh.state.attempts.clear();
+    fresh.state.xids.clear();
+    fresh.known = table.known;
     fresh.task = table.task;
     table = std::move(fresh);
   }
@@ -280,11 +317,44 @@ Status SnowflakeDestination::BeginHistory(const NewHistory& history) {
   return Status::OK();
 }
 
+Status SnowflakeDestination::AbandonCopies(const std::vector<TableId>& tables) {
+  ETL_CHECK(started_ && failed_.ok() && !delivery_.has_value());
+  std::vector<ProgressRecord> records;
+  for (const TableId id : tables) {
+    Table* table = Find(id);
+    if (table == nullptr || !table->known) continue;
+    CloseLanes(*table);
+    SnowflakeTableState& state = table->state;
+    state.checkpoint = {.schema = state.checkpoint.schema,
+                        .generation = state.checkpoint.generation,
+                        .fingerprint = state.checkpoint.fingerprint};
+    state.attempts.clear();
+    state.xids.clear();
+    records.push_back(ProgressLog::Table(state, /*immediate=*/true));
+  }
+  if (records.empty()) return Status::OK();
+  ETL_RETURN_IF_ERROR(Fail(WriteRecords(records, {}, {})));
+  return Fail(WaitFor([this] { return written_.empty(); }));
+}
+
 Status SnowflakeDestination::SetTimeline(uint32_t timeline) {
   ETL_CHECK(started_ && failed_.ok() && !delivery_.has_value());
   stored_.timeline = timeline;
   ETL_RETURN_IF_ERROR(Fail(WriteRecords({ProgressLog::History(stored_, false)}, {}, {})));
-  return Fail(WaitFor([this] { return written_.empty(); }));
+  ETL_RETURN_IF_ERROR(Fail(WaitFor([this] { return written_.empty(); })));
+  if (start_.mode != Mode::kMirror) return Status::OK();
+  // Rows read again by key may show the end of the old timeline; the next fold asks once more.
+  for (const auto& [oid, table] : tables_) {
+    if (table.state.checkpoint.phase != TablePhase::kCopying || table.state.landing == nullptr)
+      continue;
+    ETL_RETURN_IF_ERROR(
+        Fail(link_
+                 ->RunAndWait(link_->Request("forget rows read again",
+                                             Guarded({ForgetSettledSql(Of(table))})),
+                              events_)
+                 .status));
+  }
+  return Status::OK();
 }
 
 bool SnowflakeDestination::Ready(Instant) const {
@@ -342,14 +412,17 @@ Status SnowflakeDestination::Read(const ReadOptions& options) {
   if (start_.mode == Mode::kAppend) {
     const Fold fold{.from = table->state.checkpoint.from,
                     .high = stored_.position,
-                    .done = table->state.attempts,
-                    .ignore_below = {}};
+                    .done = {},
+                    .ignore_below = {},
+                    .appended = true};
     return ReadStored(*link_, *options.schema, SelectLatestSql(Of(*table), fold), events_,
                       options.on_batch);
   }
   ETL_RETURN_IF_ERROR(Fail(ShowStored()));
-  return ReadStored(*link_, *options.schema, SelectTargetSql(Of(*table)), events_,
-                    options.on_batch);
+  const SnowflakeTableState& state = table->state;
+  const SnowflakeTable target =
+      state.target != nullptr ? Of(state.target, state.checkpoint.generation) : Of(*table);
+  return ReadStored(*link_, *options.schema, SelectTargetSql(target), events_, options.on_batch);
 }
 
 // Merges what is stored, and waits for that.
@@ -370,9 +443,12 @@ Status SnowflakeDestination::Forget() {
   // A record that is still on its way would come back after it was deleted.
   ETL_RETURN_IF_ERROR(Fail(WaitFor([this] { return written_.empty(); })));
   std::vector<std::string> statements;
-  if (start_.mode == Mode::kMirror) {
-    for (const auto& [oid, table] : tables_) {
-      for (std::string& sql : ForgetTableSql(Of(table))) statements.push_back(std::move(sql));
+  for (const auto& [oid, table] : tables_) {
+    const SnowflakeTable of = Of(table);
+    if (start_.mode == Mode::kMirror) {
+      for (std::string& sql : ForgetTableSql(of)) statements.push_back(std::move(sql));
+    } else {
+      statements.push_back("DROP TABLE IF EXISTS " + names_.Landing(*CopiedSchema(of)).Sql());
     }
   }
   for (std::string& sql : ForgetPipelineSql(names_, start_.pipeline))

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "destination/destination.h"
+#include "destination/snowflake/alter_sql.h"
 #include "destination/snowflake/channel_spread.h"
 #include "destination/snowflake/link.h"
 #include "destination/snowflake/merge_sql.h"
@@ -50,9 +51,11 @@ struct SnowflakeOptions {
 /// A copy's rows go to the landing table, too, on channels of their own (snowflake_copy.cc); a
 /// chunk counts by its record in the log.
 ///
-/// So far: copies in mirror mode only. Refused with ETL-C040, everything before it
-/// kept: columns that change, copies into append tables. A table that has values
-/// which were never sent and would have to be read again is stopped.
+/// A change of columns or of the name is carried out where it stands in the stream, on landing
+/// table and target alike (snowflake_alter.cc); rows of before are mapped to it.
+///
+/// Every statement that changes a table comes with a guard: what a run that was ended had sent may
+/// be carried out late, and then does nothing (RunGuardSql).
 ///
 /// Owned and called by the writer thread. Advance never waits; Start, BeginHistory, SetTimeline,
 /// Forget and Shutdown do.
@@ -63,6 +66,7 @@ class SnowflakeDestination : public Destination {
 
   Result<Checkpoint> Start(const StartOptions& options) override;
   Status BeginHistory(const NewHistory& history) override;
+  Status AbandonCopies(const std::vector<TableId>& tables) override;
   Status SetTimeline(uint32_t timeline) override;
   bool Ready(Instant now) const override;
   Status Accept(Delivery delivery) override;
@@ -91,6 +95,7 @@ class SnowflakeDestination : public Destination {
     uint32_t chunk = 0;
     uint32_t attempt = 0;  ///< the copier's
     uint64_t rows = 0;
+    Lsn settled_at;  ///< where its rows were read again
     uint64_t given = 0;
     uint64_t proved = 0;
     struct Done {
@@ -103,6 +108,7 @@ class SnowflakeDestination : public Destination {
   };
   struct Table {
     SnowflakeTableState state;
+    bool known = false;   ///< a boundary behind its first copy's begin was stored
     bool loaded = false;  ///< known from the log: rows may have landed
     std::vector<TableChannel> channels;
     std::set<std::string> landed;  ///< rows that channels without a token sent (rule 6.4)
@@ -110,9 +116,12 @@ class SnowflakeDestination : public Destination {
     SpreadMeter meter;
     int spreads_waiting = 0;  ///< records of spreads that are not proved
     Lsn newest;               ///< commit of the newest row that landed
+    uint32_t live = 0;        ///< the generation whose changes are merged into the target; 0: none
     Lsn applied;              ///< merged up to here, as the watermark says
     Lsn empty_until;          ///< no row from there to here had to be merged
     std::string mark;         ///< phase of the watermark; empty: not folded by what we know
+    bool finish = false;      ///< a fold that an earlier run began is to be ended
+    std::map<Lsn, uint32_t> new_xids;  ///< since the last boundary
     Instant merge_at{};
     std::string task;            ///< TASK of the watermark
     std::string task_wanted;     ///< of `task_schema`
@@ -124,6 +133,8 @@ class SnowflakeDestination : public Destination {
     bool task_anew = false;  ///< … and then it is made again
     bool still = false;      ///< it becomes another table: no job begins
     std::vector<std::unique_ptr<Lane>> lanes;
+    std::unique_ptr<Lane> settling;  ///< for rows that are read again
+    bool copy_made = false;          ///< append: the table that copied rows wait in
   };
   /// A boundary whose rows were all given to channels.
   struct Boundary {
@@ -152,25 +163,41 @@ class SnowflakeDestination : public Destination {
     std::vector<TableId> spreads;
     bool whole = false;  ///< ends a repetition of all that counts
   };
-  /// A fold, a merge, or something about a task.
+  /// A fold, a merge, a change of columns, or something about a task.
   struct Job {
+    enum class Kind : uint8_t { kMerge, kFold, kAlter, kTask } kind = Kind::kMerge;
     TableId table;
-    bool fold = false;
-    bool task = false;
     int step = 0;
+    uint32_t generation = 0;  ///< kMerge
+    bool quiet = false;       ///< kFold: nobody waits for the answer
+    std::string token;        ///< goes on when the control channel has committed it
+    size_t place = 0;         ///< kAlter
+    std::set<SnowflakeName> there;
+    std::vector<std::string> after;
     Lsn low;
     Lsn high;
     Lsn ignore_below;
     bool asking = false;  ///< for the watermark, which has moved
     bool direct = false;  ///< into the target itself
   };
+  using Statements = std::vector<std::string>;
   /// Where the work on the accepted delivery stands.
   struct Cursor {
     size_t part = 0;
     int step = 0;
-    int64_t row = 0;  ///< of the part, or of the chunk's piece
-    std::vector<std::string> sql;
+    int64_t row = 0;              ///< of the part, or of the chunk's piece
+    std::vector<Statements> sql;  ///< one request each
     size_t next_sql = 0;
+    std::string token;
+    uint64_t given = 0;
+  };
+  /// A table that changes its columns or its name.
+  struct Place {
+    TableSchemaPtr from;
+    TableSchemaPtr to;
+    SnowflakeName old_name;
+    SnowflakeName name;
+    bool landing = false;
   };
 
   // snowflake_destination.cc
@@ -190,6 +217,9 @@ class SnowflakeDestination : public Destination {
   bool Proved(const Boundary& boundary) const;
   SnowflakeTable Of(const Table& table) const;
   SnowflakeTable Of(const TableSchemaPtr& schema, uint32_t generation) const;
+  static std::string Token(uint64_t sequence);
+  bool Committed(const std::string& token) const;
+  Statements Guarded(const Statements& sql) const;
 
   // snowflake_segment.cc: each returns whether it is done; if not, something is waited for.
   Result<bool> Execute(Instant now, bool* worked);
@@ -201,10 +231,11 @@ class SnowflakeDestination : public Destination {
   Result<bool> Apply(const CopyPlan& plan, Instant now, bool* worked);
   Result<bool> Apply(const TableStop& stop, Instant now, bool* worked);
   Result<bool> Apply(const TableFingerprint& fingerprint, Instant now, bool* worked);
+  void PrepareLanding(Table& table, const CopyStart& start, bool anew);
+  Result<bool> ApplySettled(const SettledRows& rows, Instant now, bool* worked);
   Result<bool> RunSql(const std::string& what, Instant now, bool* worked);
   bool Stores(const Table& table) const;
   bool Full() const;
-  static bool SameLanding(const TableSchema& a, const TableSchema& b);
   void Remember(const Table& table);
   Table* Find(TableId table);
 
@@ -213,7 +244,7 @@ class SnowflakeDestination : public Destination {
   Result<bool> CloseTable(Table& table);
   bool Landed(const Table& table, const TableChannel& channel, const Position& position) const;
   Result<std::unique_ptr<RowWriter>> MakeWriter(const TableSchemaPtr& schema) const;
-  Result<RowWriter*> WriterOf(Table& table, TableChannel& channel, const TableSchemaPtr& schema);
+  Result<RowWriter*> WriterOf(Table& table, TableChannel& channel);
   Status Flush(Table& table);
   Status Flush(Table& table, TableChannel& channel);
   Status FlushFree(Instant now, bool* worked);
@@ -226,6 +257,17 @@ class SnowflakeDestination : public Destination {
   Status Spread(Instant now, bool* worked);
   bool RecordWaits(uint32_t oid) const;
 
+  // snowflake_alter.cc
+  static bool SameColumns(const TableSchema& a, const TableSchema& b);
+  static bool SamePlace(const TableSchema& a, const TableSchema& b);
+  bool Follows(const Table& table) const;
+  Result<bool> MakeRoom(Table& table, const TableSchema& schema, Instant now, bool* worked);
+  Result<bool> AlterTo(Table& table, const TableSchemaPtr& landing, const TableSchemaPtr& target,
+                       bool* worked);
+  std::vector<Place> PlacesOf(const Table& table) const;
+  Result<AlterPlan> PlanOf(const Table& table, const Place& place) const;
+  Status StepAlter(SqlOutcome& outcome, Instant now);
+
   // snowflake_copy.cc
   Result<bool> ApplyChunk(const ChunkRows& rows, Instant now, bool* worked);
   Result<bool> OpenLane(Table& table, Lane& lane, Instant now, bool* worked);
@@ -233,21 +275,29 @@ class SnowflakeDestination : public Destination {
   Status FlushLane(Lane& lane);
   Status OnLane(Table& table, Lane& lane, const ChannelEvent& event);
   Status WriteChunks(bool* worked);
+  Result<bool> RestLanes(Table& table);
+  Result<bool> WriteCopied(Table& table, Lane& lane,
+                           const std::shared_ptr<arrow::RecordBatch>& rows, Lsn before,
+                           uint32_t attempt);
   void CloseLanes(Table& table);
   bool LanesQuiet() const;
 
   // snowflake_jobs.cc
   Status StepJobs(Instant now, bool* worked);
+  bool BeginAlter();
   bool BeginMerge(Instant now);
   Status StepMerge(SqlOutcome& outcome, Instant now);
   Status BeginFold(const FoldRequest& request);
   Status StepFold(SqlOutcome& outcome, Instant now);
-  Status FinishFold(Table& table, int64_t rows);
+  Status StepAppendFold(SqlOutcome& outcome, Instant now);
+  Status FinishFold(Table& table, int64_t rows, bool quiet);
+  Status ReportMissing(const Table& table, const SqlRows& found);
   Status StopTable(Table& table, std::string code, std::string reason);
-  void RunJob(const std::string& what, const std::vector<std::string>& sql, Instant now);
+  bool BeginJob(Instant now);
+  void RunJob(const std::string& what, const Statements& sql, Instant now);
   bool Owns(const SnowflakeName& target, const Table& table) const;
   bool Busy(TableId table) const;
-  bool FoldDue() const;
+  bool FoldDue();
   Instant MergesDue() const;
   bool MayMerge(const Table& table) const;
   bool HasChanges(const Table& table) const;
@@ -285,6 +335,7 @@ class SnowflakeDestination : public Destination {
   bool control_open_ = false;
   std::string control_token_;
   uint64_t sequence_ = 0;
+  uint64_t begin_ = 0;  ///< SEQUENCE of the newest record of kind `history` that is ours
   std::deque<Written> written_;
   Lsn forward_written_;      ///< newest F of all that was written
   int64_t rows_logged_ = 0;  ///< of _ETL_PROGRESS

@@ -56,10 +56,14 @@ class Feed {
     while (next_ < segments_.size() && durable_ >= EndOf(next_)) ++next_;
     done_.clear();
     sent_.clear();
+    folds_.clear();
+    settled_.clear();
+    folds_waiting_ = 0;
     asked_.clear();
     for (const TableCheckpoint& table : checkpoint_.tables) {
       for (const auto& chunk : table.done) done_.insert({table.schema->id.oid, chunk.number});
-      if (table.phase == TablePhase::kLive) asked_.insert(table.schema->id.oid);
+      if (table.phase == TablePhase::kLive && table.generation >= GenerationOf(table.schema->id))
+        asked_.insert(table.schema->id.oid);
       if (chunks_.contains(table.schema->id.oid)) continue;
       if (table.phase == TablePhase::kCopying && table.planned)
         folds_.push_back({.table = table.schema->id, .generation = table.generation});
@@ -80,9 +84,11 @@ class Feed {
 
   /// Copied rows for a table: each chunk is sent in two pieces, again in every run until it is
   /// done.
-  void AddChunks(TableId table, std::vector<ChunkRows> chunks, Lsn ignore_below) {
+  void AddChunks(TableId table, std::vector<ChunkRows> chunks, Lsn ignore_below,
+                 Lsn from = {2000}) {
     chunks_[table.oid] = std::move(chunks);
     ignore_below_[table.oid] = ignore_below;
+    chunks_from_ = from;
   }
 
   /// Until all is durable; dies in one of `crash_one_in` steps.
@@ -96,8 +102,6 @@ class Feed {
       if (crash_one_in > 0 && random_.OneIn(crash_one_in)) {
         ++crashes_;
         destination_.reset();
-        folds_.clear();
-        folds_waiting_ = 0;
         Open();
         continue;
       }
@@ -109,6 +113,9 @@ class Feed {
     const Instant now = SystemClock().Now();
     if (destination_->Ready(now)) {
       if (SendChunk()) {
+      } else if (!settled_.empty()) {
+        ASSERT_TRUE(destination_->Accept(settled_.front()).ok());
+        settled_.pop_front();
       } else if (!folds_.empty()) {
         ASSERT_TRUE(destination_->Accept(folds_.front()).ok());
         folds_.pop_front();
@@ -127,10 +134,22 @@ class Feed {
     ASSERT_GE(progress->durable, durable_);
     durable_ = progress->durable;
     for (const auto& chunk : progress->chunks) done_.insert({chunk.table.oid, chunk.chunk});
-    ASSERT_TRUE(progress->stopped.empty()) << progress->stopped[0].reason;
+    for (const TableStop& stop : progress->stopped) {
+      ASSERT_EQ(stop.code, stop_expected_) << stop.reason;
+      stopped_ = true;
+    }
     for (const FoldResult& fold : progress->folds) {
-      ASSERT_TRUE(fold.folded);
       --folds_waiting_;
+      if (fold.folded) continue;
+      ++rounds_;
+      ASSERT_FALSE(fold.xids.empty());
+      ASSERT_NE(model_, nullptr);
+      settled_.push_back({.table = fold.table,
+                          .generation = fold.generation,
+                          .read_after = fold.at,
+                          .high = durable_,
+                          .rows = model_->Lookup(*fold.missing_keys)});
+      folds_.push_back({.table = fold.table, .generation = fold.generation});
     }
     if (progress->worked) return;
     std::vector<pollfd> fds;
@@ -145,8 +164,29 @@ class Feed {
   void Close() { destination_.reset(); }
   const Checkpoint& checkpoint() const { return checkpoint_; }
   const std::vector<Segment>& segments() const { return segments_; }
+  const std::vector<ChunkRows>& chunks(TableId table) const { return chunks_.at(table.oid); }
   Lsn durable() const { return durable_; }
   int crashes() const { return crashes_; }
+  /// Rows that are missing are read again from here.
+  void ReadAgainFrom(const ModelTable& table) { model_ = &table; }
+  int rounds() const { return rounds_; }
+  void ExpectStop(std::string code) { stop_expected_ = std::move(code); }
+  bool stopped() const { return stopped_; }
+  /// What was sent, and how far it got: another history begins.
+  void Forget() {
+    segments_.clear();
+    next_ = 0;
+    durable_ = {1};
+  }
+  /// As the destination has it.
+  const TableCheckpoint* Table(TableId id) {
+    destination_.reset();
+    Open();
+    for (const TableCheckpoint& table : checkpoint_.tables) {
+      if (table.schema->id == id) return &table;
+    }
+    return nullptr;
+  }
 
   /// Steps on until `done`.
   void StepUntil(const std::function<bool()>& done) {
@@ -166,7 +206,7 @@ class Feed {
   }
   /// The next piece of a chunk, or a fold when all are done.
   bool SendChunk() {
-    if (durable_ < Lsn{2000} || chunks_.empty()) return false;
+    if (durable_ < chunks_from_ || chunks_.empty()) return false;
     for (auto& [oid, chunks] : chunks_) {
       size_t done = 0;
       for (ChunkRows& chunk : chunks) {
@@ -189,12 +229,18 @@ class Feed {
         return true;
       }
       if (done == chunks.size() && durable_ >= segments_.back().end && asked_.insert(oid).second) {
-        folds_.push_back({.table = {oid}, .generation = 1, .ignore_below = ignore_below_.at(oid)});
+        folds_.push_back({.table = {oid},
+                          .generation = GenerationOf({oid}),
+                          .ignore_below = ignore_below_.at(oid)});
       }
     }
     return false;
   }
 
+  uint32_t GenerationOf(TableId table) const {
+    const auto chunks = chunks_.find(table.oid);
+    return chunks == chunks_.end() ? 1 : chunks->second.at(0).generation;
+  }
   Lsn EndOf(size_t index) const {
     while (index < segments_.size() && !segments_[index].complete) ++index;
     return segments_[index].end;
@@ -210,11 +256,17 @@ class Feed {
   size_t next_ = 0;
   std::map<uint32_t, std::vector<ChunkRows>> chunks_;
   std::map<uint32_t, Lsn> ignore_below_;
+  Lsn chunks_from_;
   std::set<std::pair<uint32_t, uint32_t>> done_;
   std::map<std::pair<uint32_t, uint32_t>, int> sent_;
   std::set<uint32_t> asked_;  ///< to be folded
   std::deque<FoldRequest> folds_;
+  std::deque<SettledRows> settled_;
+  const ModelTable* model_ = nullptr;
+  int rounds_ = 0;
   int folds_waiting_ = 0;
+  std::string stop_expected_;
+  bool stopped_ = false;
   Lsn durable_{1};
   int crashes_ = 0;
 };
@@ -243,7 +295,9 @@ std::map<std::string, std::string> Expected(const std::vector<Segment>& segments
 }
 
 /// Segments of two tables, some in pieces, some idle.
-void Fill(Feed& feed, std::span<ModelTable> tables, uint64_t seed, int segments) {
+enum class Columns : uint8_t { kStay, kChange };
+void Fill(Feed& feed, std::span<ModelTable> tables, uint64_t seed, int segments,
+          Columns columns = Columns::kStay) {
   Random random(seed);
   uint64_t lsn = std::max<uint64_t>(feed.segments().back().end.value, 2000);
   uint32_t xid = 100;
@@ -252,6 +306,7 @@ void Fill(Feed& feed, std::span<ModelTable> tables, uint64_t seed, int segments)
     for (int n = static_cast<int>(random.Below(4)); n > 0; --n) {
       ModelTable& table = tables[random.Below(tables.size())];
       lsn += 8;
+      if (columns == Columns::kChange && random.OneIn(4)) table.ChangeSchema(&segment.parts);
       if (random.OneIn(8)) {
         table.Truncate({lsn}, ++xid, &segment.parts);
         lsn += 8;
@@ -354,6 +409,327 @@ TEST(SnowflakeDestination, MergesIntoTablesThatEqualTheSourceThoughItIsKilled) {
     });
     EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
     EXPECT_EQ(TargetRows(emulator, tables[1], "Items"), ModelRows(tables[1]));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(SnowflakeDestination, ChangesOfColumnsAreCarriedOutOnceThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(
+        Json{{"commit_lag", 0.05 * (seed % 3)}, {"altered_table", seed % 2 ? "reopen" : "ignore"}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    tables.emplace_back(ModelTable::Options{.identity = Identity::kFullRow,
+                                            .seed = static_cast<uint64_t>(seed) + 7,
+                                            .oid = 1001,
+                                            .name = "Items"});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 30, Columns::kChange);
+    feed.Run(100);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.StepUntil([&] {
+      return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]) &&
+             TargetRows(emulator, tables[1], "Items") == ModelRows(tables[1]);
+    });
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    EXPECT_EQ(TargetRows(emulator, tables[1], "Items"), ModelRows(tables[1]));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(SnowflakeDestination, RowsOfBeforeAreFoundByTheKeyThatTheyWereSentWith) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 6);
+  auto before = std::make_shared<TableSchema>();
+  before->id = {1000};
+  before->schema = "public";
+  before->name = "orders";
+  before->identity = Identity::kKey;
+  before->columns = {{1, "id", ModelType(TypeKind::kInt4)}, {2, "n", ModelType(TypeKind::kInt4)}};
+  before->key = {0};
+  auto after = std::make_shared<TableSchema>(*before);
+  after->key = {1};
+  after->version = 2;
+  const auto change = [](const TableSchemaPtr& schema, Lsn commit, Op op, const ModelRow& row) {
+    ChangeBatch batch;
+    batch.schema = schema;
+    batch.rows = ModelBatch(*schema, {row});
+    batch.ops = {op};
+    batch.ordinals = {0};
+    batch.transactions = {{commit, 1'700'000'000'000'000, 9, 1}};
+    return batch;
+  };
+  feed.Add({.parts = {CopyStart{.schema = before, .from = {2000}}, CopyPlan{.table = {1000}}},
+            .end = {2000}});
+  feed.Add({.parts = {change(before, {2008}, Op::kInsert, {"1", "7"}),
+                      change(before, {2016}, Op::kInsert, {"2", "8"})},
+            .end = {2024}});
+  feed.Add({.parts = {change(before, {2032}, Op::kDelete, {"1", "null"})}, .end = {2040}});
+  feed.Add({.parts = {SchemaChange{.from = before, .to = after},
+                      change(after, {2048}, Op::kUpdate, {"3", "8"})},
+            .end = {2056}});
+  feed.Run(0);
+  if (HasFatalFailure()) return;
+  const auto rows = [&] { return emulator.Rows("S", "ORDERS", "ID"); };
+  const Json wanted = {{{"ID", "3"}, {"N", "8"}}};
+  feed.StepUntil([&] { return rows() == wanted; });
+  EXPECT_EQ(rows(), wanted);
+}
+
+TEST(SnowflakeDestination, ATableThatContradictsItsChangesIsSetAsideAndCopiedAgain) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 6);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 6, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  Fill(feed, tables, 6, 6);
+  feed.Run(0);
+  if (HasFatalFailure()) return;
+  const auto equal = [&] {
+    return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]);
+  };
+  feed.StepUntil(equal);
+  emulator.Control("sql", Json{{"statement", "DELETE FROM DB.S.ORDERS"}});
+  feed.ExpectStop("ETL-D150");
+  Fill(feed, tables, 7, 6);
+  feed.Run(0);
+  feed.StepUntil([&] { return feed.stopped(); });
+  ASSERT_TRUE(feed.stopped());
+  ASSERT_EQ(feed.Table({1000})->phase, TablePhase::kStopped);
+  EXPECT_EQ(feed.Table({1000})->stop_code, "ETL-D150");
+
+  // Under another history, whose positions are lower.
+  ASSERT_TRUE(feed.destination()
+                  .BeginHistory({.identity = {.system_id = 7, .database_oid = 5, .slot = "etl_p"},
+                                 .timeline = 1,
+                                 .position = {1000},
+                                 .lc_monetary = "C"})
+                  .ok());
+  feed.Forget();
+  ASSERT_EQ(feed.Table({1000})->phase, TablePhase::kWaiting);
+  Segment again;
+  again.parts = {CopyStart{.schema = tables[0].schema(), .generation = 2, .from = {2000}},
+                 CopyPlan{.table = {1000}, .generation = 2}};
+  again.end = {2000};
+  feed.Add(std::move(again));
+  std::vector<ChunkRows> chunks;
+  for (int block = 0; block < ModelTable::kBlocks; ++block) {
+    ChunkRows chunk{.table = {1000},
+                    .generation = 2,
+                    .chunk = static_cast<uint32_t>(block),
+                    .schema = tables[0].schema(),
+                    .rows = tables[0].Block(block)};
+    chunk.done = ChunkRows::Done{.high = {2000}, .rows = chunk.rows->num_rows()};
+    chunks.push_back(std::move(chunk));
+  }
+  feed.AddChunks({1000}, std::move(chunks), {});
+  Fill(feed, tables, 8, 6);
+  feed.ReadAgainFrom(tables[0]);
+  feed.Run(150);
+  if (HasFatalFailure()) return;
+  EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+  ASSERT_TRUE(feed.destination().Forget().ok());
+  feed.Forget();
+  EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+  feed.Open();
+  EXPECT_EQ(feed.Table({1000}), nullptr);
+}
+
+/// Chunks of the table as it is at different moments, with changes between them.
+std::vector<ChunkRows> CopyWhileItChanges(Feed& feed, std::span<ModelTable> table, uint64_t seed) {
+  std::vector<ChunkRows> chunks;
+  for (int block = 0; block < ModelTable::kBlocks; ++block) {
+    ChunkRows chunk{.table = table[0].schema()->id,
+                    .chunk = static_cast<uint32_t>(block),
+                    .schema = table[0].schema(),
+                    .rows = table[0].Block(block)};
+    chunk.done =
+        ChunkRows::Done{.high = feed.segments().back().end, .rows = chunk.rows->num_rows()};
+    chunks.push_back(std::move(chunk));
+    Random random(seed * 100 + static_cast<uint64_t>(block));
+    for (int i = 0; i < 3; ++i) {
+      Segment segment;
+      const uint64_t commit = feed.segments().back().end.value + 8;
+      if (random.OneIn(6)) table[0].ChangeSchema(&segment.parts);
+      const auto xid = static_cast<uint32_t>(1000 + commit);
+      const int changes = 1 + static_cast<int>(random.Below(5));
+      segment.rows = table[0].Transaction({commit}, xid, changes, &segment.parts);
+      segment.end = {commit + 8};
+      feed.Add(std::move(segment));
+    }
+  }
+  return chunks;
+}
+
+TEST(SnowflakeDestination, TablesSwapTheirNamesThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    for (const auto& [oid, name] : {std::pair{1000u, "orders"}, {1001u, "Items"}, {1002u, "third"}})
+      tables.emplace_back(
+          ModelTable::Options{.seed = static_cast<uint64_t>(seed) + oid, .oid = oid, .name = name});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 10);
+    Segment swap;
+    for (const auto& [index, name] : {std::pair{0, "Items"}, {1, "orders"}, {2, "fourth"}}) {
+      const ModelTable& table = tables[static_cast<size_t>(index)];
+      auto to = std::make_shared<TableSchema>(*table.schema());
+      to->name = name;
+      ++to->version;
+      swap.parts.push_back(SchemaChange{.from = table.schema(), .to = std::move(to)});
+    }
+    swap.end = {feed.segments().back().end.value + 8};
+    feed.Add(std::move(swap));
+    // Rows of the version before are those of the table that has the name now.
+    Fill(feed, tables, static_cast<uint64_t>(seed) + 1, 10);
+    feed.Run(150);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.StepUntil([&] {
+      return TargetRows(emulator, tables[0], "Items") == ModelRows(tables[0]) &&
+             TargetRows(emulator, tables[1], "ORDERS") == ModelRows(tables[1]) &&
+             TargetRows(emulator, tables[2], "FOURTH") == ModelRows(tables[2]);
+    });
+    EXPECT_EQ(TargetRows(emulator, tables[0], "Items"), ModelRows(tables[0]));
+    EXPECT_EQ(TargetRows(emulator, tables[1], "ORDERS"), ModelRows(tables[1]));
+    EXPECT_EQ(TargetRows(emulator, tables[2], "FOURTH"), ModelRows(tables[2]));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(SnowflakeDestination, ATargetThatIsKeptFollowsUntilItsNewCopyTakesItsPlace) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    feed.AddTables(tables, {2000});
+    Fill(feed, tables, static_cast<uint64_t>(seed), 10, Columns::kChange);
+    feed.Run(100);
+    if (HasFatalFailure()) return;
+    const Lsn from{feed.segments().back().end.value + 8};
+    Segment again;
+    again.parts.push_back(CopyStart{
+        .schema = tables[0].schema(), .generation = 2, .from = from, .keep_target = true});
+    again.end = from;
+    feed.Add(std::move(again));
+    Fill(feed, tables, static_cast<uint64_t>(seed) + 1, 10, Columns::kChange);
+    feed.Run(150);
+    if (HasFatalFailure()) return;
+    const auto equal = [&] {
+      return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]);
+    };
+    feed.StepUntil(equal);
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    ASSERT_EQ(feed.Table({1000})->phase, TablePhase::kCopying);
+
+    Segment plan;
+    plan.parts.push_back(CopyPlan{.table = {1000}, .generation = 2});
+    plan.end = {feed.segments().back().end.value + 8};
+    const Lsn planned = plan.end;
+    feed.Add(std::move(plan));
+    std::vector<ChunkRows> chunks = CopyWhileItChanges(feed, tables, static_cast<uint64_t>(seed));
+    for (ChunkRows& chunk : chunks) chunk.generation = 2;
+    feed.AddChunks({1000}, std::move(chunks), {}, planned);
+    feed.ReadAgainFrom(tables[0]);
+    feed.Run(150);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    Fill(feed, tables, static_cast<uint64_t>(seed) + 2, 6, Columns::kChange);
+    feed.Run(150);
+    if (HasFatalFailure()) return;
+    feed.StepUntil(equal);
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(SnowflakeDestination, AStatementOfARunThatWasEndedDoesNothingWhenItComesLate) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 3);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 3, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  emulator.Control(
+      "faults",
+      Json{{"faults",
+            {{{"match", {{"path", "/statements"}, {"body", "DROP TABLE"}}}, {"delay", 4.0}}}}});
+  feed.Open();
+  const Instant begun = SystemClock().Now();
+  while (!HasFatalFailure() && SystemClock().Now() < begun + std::chrono::seconds(1)) feed.Step();
+  Fill(feed, tables, 3, 5);
+  feed.Run(0);
+  if (HasFatalFailure()) return;
+  while (SystemClock().Now() < begun + std::chrono::seconds(6)) feed.Step();
+  Fill(feed, tables, 4, 5);
+  feed.Run(0);
+  if (HasFatalFailure()) return;
+  feed.StepUntil([&] { return TargetRows(emulator, tables[0], "ORDERS") == ModelRows(tables[0]); });
+  EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+}
+
+TEST(SnowflakeDestination, RowsAreReadAgainForValuesThatWereNeverSentThoughItIsKilled) {
+  int rounds = 0;
+  for (int seed = 1; seed <= 2 * Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kMirror, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(
+        ModelTable::Options{.seed = static_cast<uint64_t>(seed), .oid = 1000, .name = "orders"});
+    tables[0].Fill(8);
+    feed.AddTables(tables, {2000});
+    feed.AddChunks({1000}, CopyWhileItChanges(feed, tables, static_cast<uint64_t>(seed)), {});
+    feed.ReadAgainFrom(tables[0]);
+    feed.Run(100);
+    if (HasFatalFailure()) return;
+    EXPECT_EQ(TargetRows(emulator, tables[0], "ORDERS"), ModelRows(tables[0]));
+    if (HasFailure()) return;
+    rounds += feed.rounds();
+  }
+  EXPECT_GT(rounds, 0);
+}
+
+TEST(SnowflakeDestination, AppendsCopiedRowsOnceThoughItIsKilled) {
+  for (int seed = 1; seed <= Seeds(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    EmulatorProcess emulator(Json{{"commit_lag", 0.05 * (seed % 3)}});
+    Feed feed(emulator, Mode::kAppend, static_cast<uint64_t>(seed));
+    std::vector<ModelTable> tables;
+    tables.emplace_back(ModelTable::Options{
+        .seed = static_cast<uint64_t>(seed), .oid = 1000, .keys = 60, .name = "orders"});
+    tables[0].Fill(40);
+    feed.AddTables(tables, {2000});
+    feed.AddChunks({1000}, CopyWhileItChanges(feed, tables, static_cast<uint64_t>(seed)), {});
+    size_t copied = 0;
+    for (const ChunkRows& chunk : feed.chunks({1000}))
+      copied += static_cast<size_t>(chunk.rows->num_rows());
+    feed.Run(60);
+    if (HasFatalFailure()) return;
+    EXPECT_GT(feed.crashes(), 0);
+    feed.Close();
+    std::map<std::string, std::string> found;
+    size_t rows = 0;
+    for (const Json& row : emulator.Rows("ETL", "LANDING_ORDERS", "_ETL_POSITION")) {
+      const std::string position = row.at("_ETL_POSITION");
+      if (row.at("_ETL_OP") == "R") {
+        ++rows;
+        EXPECT_EQ(position.substr(0, 16), BoundaryText({1999}));
+      }
+      EXPECT_TRUE(found.emplace(position, row.at("_ETL_OP")).second) << "twice: " << position;
+    }
+    EXPECT_EQ(rows, copied);
+    std::erase_if(found, [](const auto& row) { return row.second == "R"; });
+    EXPECT_EQ(found, Expected(feed.segments(), {1000}));
     if (HasFailure()) return;
   }
 }

@@ -37,6 +37,8 @@ Status SnowflakeDestination::Purge(Instant now, bool* worked) {
   // it: no record may still wait for its boundary, and no chunk for its proof.
   const bool waits =
       !changed_.empty() ||
+      std::any_of(tables_.begin(), tables_.end(),
+                  [](const auto& entry) { return entry.second.still; }) ||
       std::any_of(boundaries_.begin(), boundaries_.end(),
                   [](const Boundary& boundary) { return !boundary.records.empty(); }) ||
       std::any_of(written_.begin(), written_.end(),
@@ -47,9 +49,17 @@ Status SnowflakeDestination::Purge(Instant now, bool* worked) {
 }
 
 Status SnowflakeDestination::WriteWhole() {
+  std::vector<SnowflakeTableState> made;  // What counts of them is not stored yet.
   std::vector<const SnowflakeTableState*> tables;
+  made.reserve(tables_.size());
   for (const auto& [oid, table] : tables_) {
-    if (table.state.checkpoint.schema != nullptr) tables.push_back(&table.state);
+    if (table.known) {
+      tables.push_back(&table.state);
+    } else if (table.state.landing != nullptr) {
+      made.push_back(table.state);
+      made.back().checkpoint.schema = nullptr;
+      tables.push_back(&made.back());
+    }
   }
   Checkpoint stored = stored_;
   stored.position = forward_written_;

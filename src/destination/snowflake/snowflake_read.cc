@@ -134,7 +134,7 @@ SnowflakeReader::SnowflakeReader(Options options, std::unique_ptr<SnowflakeLink>
 Result<std::unique_ptr<SnowflakeReader>> SnowflakeReader::Open(Options options, KeyOrigin key,
                                                                const Clock& clock) {
   ETL_ASSIGN_OR_RETURN(std::unique_ptr<SnowflakeLink> link,
-                       SnowflakeLink::Make(options.config, std::move(key), clock));
+                       SnowflakeLink::Make(options.config, {}, std::move(key), clock));
   link->BeginStart(options.stop);
   std::unique_ptr<SnowflakeReader> reader(new SnowflakeReader(std::move(options), std::move(link)));
   if (reader->options_.append) ETL_RETURN_IF_ERROR(reader->LoadLog());
@@ -150,21 +150,24 @@ Status SnowflakeReader::LoadLog() {
   ProgressLog log;
   ETL_RETURN_IF_ERROR(log.Load(rows.results.at(0)));
   for (const auto& [oid, table] : log.tables())
-    copies_[oid] = {.from = table.checkpoint.from,
-                    .high = log.checkpoint().position,
-                    .done = table.attempts,
-                    .ignore_below = {}};
+    copies_[oid] = {.generation = table.checkpoint.generation,
+                    .fold = {.from = table.checkpoint.from,
+                             .high = log.checkpoint().position,
+                             .done = {},
+                             .ignore_below = {},
+                             .appended = true}};
   return Status::OK();
 }
 
 Status SnowflakeReader::Read(const TableSchemaPtr& schema, const OnStoredRows& on_rows) {
-  const SnowflakeTable table{
+  SnowflakeTable table{
       .names = names_, .pipeline = options_.pipeline, .schema = schema, .generation = 0};
   std::vector<ChannelEvent> none;
   if (!options_.append) return ReadStored(*link_, *schema, SelectTargetSql(table), none, on_rows);
   const auto copy = copies_.find(schema->id.oid);
   if (copy == copies_.end()) return Status::OK();
-  return ReadStored(*link_, *schema, SelectLatestSql(table, copy->second), none, on_rows);
+  table.generation = copy->second.generation;
+  return ReadStored(*link_, *schema, SelectLatestSql(table, copy->second.fold), none, on_rows);
 }
 
 }  // namespace etl

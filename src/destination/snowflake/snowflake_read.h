@@ -55,10 +55,15 @@ class SnowflakeReader {
   SnowflakeReader(Options options, std::unique_ptr<SnowflakeLink> link);
   Status LoadLog();
 
+  struct Copy {
+    uint32_t generation = 0;
+    Fold fold;
+  };
+
   const Options options_;
   const SnowflakeNames names_;
   std::unique_ptr<SnowflakeLink> link_;
-  std::map<uint32_t, Fold> copies_;  ///< append: what counts of each table, by its oid
+  std::map<uint32_t, Copy> copies_;  ///< append: what counts of each table, by its oid
 };
 
 }  // namespace etl

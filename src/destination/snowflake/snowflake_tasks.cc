@@ -34,12 +34,13 @@ const std::string& SnowflakeDestination::WantedTask(Table& table) const {
   const SnowflakeTableState& state = table.state;
   if (start_.mode != Mode::kMirror || options_.config.merge_by != MergeBy::kTask ||
       state.checkpoint.phase != TablePhase::kLive || table.mark != "live" ||
-      (state.landing != nullptr && !SameLanding(*state.landing, *state.checkpoint.schema))) {
+      table.still || table.finish || state.altering != nullptr || state.landing == nullptr ||
+      !SamePlace(*state.landing, *state.checkpoint.schema)) {
     table.task_wanted.clear();
     table.task_schema = nullptr;
-  } else if (table.task_schema != state.checkpoint.schema) {
+  } else if (table.task_schema != state.landing) {
     table.task_wanted = TaskVersion(Of(table), TaskOf());
-    table.task_schema = state.checkpoint.schema;
+    table.task_schema = state.landing;
   }
   return table.task_wanted;
 }
@@ -51,13 +52,13 @@ bool SnowflakeDestination::BeginTaskJob(Instant now) {
     const bool due =
         wanted.empty() ? MayHaveTask(table.task) : table.task_anew || (wanted != table.task);
     if (!due || table.still || now < table.task_put_at) continue;
-    job_ = Job{.table = {oid}, .task = true};
+    job_ = Job{.kind = Job::Kind::kTask, .table = {oid}};
     return true;
   }
   if (now < TasksDue()) return false;
   for (const auto& [oid, table] : tables_) {
     if (!HasChanges(table) || !ByTask(table)) continue;
-    job_ = Job{.table = {oid}, .task = true};
+    job_ = Job{.kind = Job::Kind::kTask, .table = {oid}};
     job_->step = 1;
     return true;
   }
@@ -76,9 +77,9 @@ Status SnowflakeDestination::StepTask(const SqlOutcome& outcome, Instant now) {
     if (!wanted.empty()) {
       LogInfo("a task is put in place",
               {{"table", table.state.checkpoint.schema->QualifiedName()}});
-      RunJob("put the task of", PutTaskSql(Of(table), TaskOf(), table.task, run_), now);
+      RunJob("put the task of", Guarded(PutTaskSql(Of(table), TaskOf(), table.task, run_)), now);
     } else {
-      RunJob("remove the task of", FenceTaskSql(Of(table), run_), now);
+      RunJob("remove the task of", Guarded(FenceTaskSql(Of(table), run_)), now);
     }
     return Status::OK();
   }

@@ -88,7 +88,10 @@ std::string WindowSql::PartitionKey(const std::string& alias) const {
 
 std::string WindowSql::InRange() const {
   const std::string position = "l." + QuoteIdentifier(kPositionColumn);
-  return position + " >= " + bounds_.low + " AND " + position + " < " + bounds_.high;
+  std::string text = position + " >= " + bounds_.low + " AND " + position + " < " + bounds_.high;
+  // A commit record begins at a multiple of 8; what the engine reads stands just before a boundary.
+  if (!bounds_.settled) text += " AND SUBSTR(" + position + ", 16, 1) IN ('0', '8')";
+  return text;
 }
 
 std::string WindowSql::Changes() const {

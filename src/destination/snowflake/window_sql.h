@@ -12,6 +12,8 @@ namespace etl {
 struct WindowBounds {
   std::string low;
   std::string high;
+  /// Rows that were read again for values that were never sent: what a fold needs, and no merge.
+  bool settled = true;
 };
 
 /// Common parts of the statements that read changes from a landing table: what the changes of a

@@ -32,6 +32,11 @@ CREATE OR REPLACE MACRO _emulator.to_variant(x) AS
 CREATE OR REPLACE MACRO _emulator.contains(list, x) AS
   CASE WHEN list IS NULL OR x IS NULL THEN NULL
   ELSE list_contains(CAST(CAST(list AS JSON) AS VARCHAR[]), _emulator.to_text(x)) END;
+CREATE OR REPLACE MACRO _emulator.without(list, x) AS
+  to_json(list_filter(CAST(CAST(list AS JSON) AS JSON[]),
+                      lambda e: CAST(e AS VARCHAR) <> CAST(_emulator.to_variant(x) AS VARCHAR)));
+CREATE OR REPLACE MACRO _emulator.append(list, x) AS
+  to_json(list_append(CAST(CAST(list AS JSON) AS JSON[]), _emulator.to_variant(x)));
 CREATE OR REPLACE MACRO _emulator.size(list) AS json_array_length(CAST(list AS JSON));
 """
 

@@ -196,6 +196,10 @@ class Statement:
             return rewrite_cast(node)
         if isinstance(node, exp.ArrayContains):
             return call("_emulator.contains", node.this, node.expression)
+        if isinstance(node, exp.ArrayRemove):
+            return call("_emulator.without", node.this, node.expression)
+        if isinstance(node, exp.ArrayAppend):
+            return call("_emulator.append", node.this, node.expression)
         if isinstance(node, exp.ArraySize):
             return call("_emulator.size", node.this)
         if isinstance(node, exp.Bracket):
