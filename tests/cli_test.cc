@@ -99,6 +99,10 @@ TEST_F(Cli, HelpIsAnsweredWithoutAConfiguration) {
     EXPECT_THAT(help.out, HasSubstr(command));
     EXPECT_EQ(Run({"help", command}).out, help.out);
   }
+  EXPECT_EQ(Run({"help", "pipeline", "drop"}).out, Run({"help", "pipeline"}).out);
+  EXPECT_EQ(Run({"help", "key", "generate"}).out, Run({"help", "key"}).out);
+  for (const char* action : {"stop", "generate"})
+    EXPECT_EQ(Run({"help", "pipeline", action}).exit_code, 2);
 }
 
 TEST_F(Cli, WrongUseIsExitTwoOnStderr) {

@@ -97,6 +97,15 @@ TEST(CommandLine, EveryCommandHasHelp) {
   EXPECT_THAT(help.text, HasSubstr("--table"));
 }
 
+TEST(CommandLine, HelpTakesTheActionOfACommandToo) {
+  for (const auto& words : std::vector<std::vector<const char*>>{{"help", "pipeline", "drop"},
+                                                                 {"help", "key", "generate"}}) {
+    const ParsedCommandLine parsed = Parse(words);
+    EXPECT_FALSE(parsed.finished) << parsed.text;
+    EXPECT_EQ(parsed.line.topic, words[1]);
+  }
+}
+
 TEST(ExitCode, FollowsTheKindOfError) {
   const auto code = [](ErrorKind kind, std::string_view name = "ETL-X001") {
     return ExitCodeOf(MakeError(kind, name, "x"));
@@ -220,6 +229,13 @@ TEST_F(ProgressTest, OffATerminalPrintsALineEveryFewSecondsWithoutControl) {
   EXPECT_THAT(drawn, Not(HasSubstr("\x1b")));
   EXPECT_THAT(drawn, HasSubstr("shop  copying  50%  500 of about 1,000 rows, 1 of 1 tables left"));
   EXPECT_THAT(drawn, HasSubstr("eta"));
+}
+
+TEST_F(ProgressTest, BeforeAnyTableIsKnownItSaysStarting) {
+  PipelineStatus nothing = Copying(0);
+  nothing.tables.clear();
+  EXPECT_EQ(Drawn(false, {{Duration(0), nothing}}), "shop  starting\n");
+  EXPECT_THAT(Drawn(true, {{Duration(0), nothing}}), Not(HasSubstr("[#")));
 }
 
 TEST_F(ProgressTest, AChangeOfPhaseIsToldAtOnce) {
