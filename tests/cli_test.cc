@@ -99,6 +99,10 @@ TEST_F(Cli, HelpIsAnsweredWithoutAConfiguration) {
     EXPECT_THAT(help.out, HasSubstr(command));
     EXPECT_EQ(Run({"help", command}).out, help.out);
   }
+  EXPECT_EQ(Run({"help", "pipeline", "drop"}).out, Run({"help", "pipeline"}).out);
+  EXPECT_EQ(Run({"help", "key", "generate"}).out, Run({"help", "key"}).out);
+  for (const char* action : {"stop", "generate"})
+    EXPECT_EQ(Run({"help", "pipeline", action}).exit_code, 2);
 }
 
 TEST_F(Cli, WrongUseIsExitTwoOnStderr) {
@@ -168,6 +172,8 @@ TEST_F(Cli, StatusHasTheContractsShape) {
       EXPECT_TRUE(pipeline.contains(key)) << key;
     }
     EXPECT_EQ(pipeline.at("phase"), "stopped");
+    // Never run: nothing was ever seen.
+    for (const char* key : {"lag_bytes", "at", "at_us"}) EXPECT_TRUE(pipeline.at(key).is_null());
   }
   EXPECT_EQ(Json::parse(Run({"status", "shop", "--json"}).out).at("pipelines").size(), 1u);
 }

@@ -129,9 +129,9 @@ void Declare(CLI::App& app, CommandLine& line) {
   key->add_flag("--yes", line.yes, "rotate: do not ask");
   CLI::App* version = command("version", "the version of this program");
   json(version);
-  command("help", "explain a command or an error code")
-      ->add_option("TOPIC", line.topic, "COMMAND or ERROR-CODE")
-      ->option_text(" ");
+  CLI::App* help = command("help", "explain a command or an error code");
+  help->add_option("TOPIC", line.topic, "COMMAND or ERROR-CODE")->option_text(" ");
+  help->add_option("ACTION", line.action, "of the commands pipeline and key")->option_text(" ");
   command("completion", "print the completion script of a shell")
       ->add_option("SHELL", line.shell, "bash, zsh or fish")
       ->required()

@@ -18,7 +18,7 @@ struct CommandLine {
   std::string command;                 ///< empty: none was given
   std::vector<std::string> pipelines;  ///< check, sync, status
   std::string pipeline;                ///< tap, verify, query, pipeline
-  std::string action;                  ///< pipeline: start, pause, resync, drop; key
+  std::string action;                  ///< pipeline: start, pause, resync, drop; key; help
   std::string table;                   ///< verify, pipeline
   std::string sql;                     ///< query
   std::string topic;                   ///< help

@@ -32,7 +32,7 @@ std::string AsText(const std::vector<PipelineStatus>& pipelines) {
     out += fmt::format(
         "  lag {}  {}",
         status.lag_seconds.has_value() ? fmt::format("{:.1f} s", *status.lag_seconds) : "-",
-        HumanBytes(status.lag_bytes));
+        status.at != 0 ? HumanBytes(status.lag_bytes) : "-");
     out += fmt::format("  at {} of {}", status.position.valid() ? FormatLsn(status.position) : "-",
                        status.source_position.valid() ? FormatLsn(status.source_position) : "-");
     if (status.retained_bytes >= 0)

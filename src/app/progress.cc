@@ -36,6 +36,11 @@ CopySums Sums(const PipelineStatus& status) {
   return sums;
 }
 
+// Which tables there are is not known yet.
+bool Starting(const PipelineStatus& status) {
+  return status.phase == PipelinePhase::kCopying && status.tables.empty();
+}
+
 std::string Eta(double seconds) {
   const auto whole = static_cast<int64_t>(std::ceil(seconds));
   if (whole >= 3600) return fmt::format("{}h{:02}m", whole / 3600, whole % 3600 / 60);
@@ -62,7 +67,9 @@ std::string ProgressBar(double fraction, int width) {
 std::string ProgressText(const PipelineStatus& status, double rate) {
   std::string text = std::string(PipelinePhaseName(status.phase));
   const CopySums sums = Sums(status);
-  if (status.phase == PipelinePhase::kCopying) {
+  if (Starting(status)) {
+    text = "starting";
+  } else if (status.phase == PipelinePhase::kCopying) {
     text += fmt::format("  {:.0f}%  {} of about {} rows, {} of {} tables left",
                         CopiedShare(status) * 100, Grouped(sums.rows), Grouped(sums.total),
                         sums.left, sums.tables);
@@ -128,7 +135,7 @@ void Progress::Draw() {
     if (!seen.any) continue;
     if (!line.empty()) line += "   ";
     line += name + "  ";
-    if (seen.status.phase == PipelinePhase::kCopying)
+    if (seen.status.phase == PipelinePhase::kCopying && !Starting(seen.status))
       line += ProgressBar(CopiedShare(seen.status), kBarColumns) + " ";
     line += ProgressText(seen.status, seen.rate);
   }

@@ -1,9 +1,11 @@
 #include "app/starter_config.h"
 
 #include <algorithm>
+#include <optional>
 
 #include <fmt/format.h>
 
+#include "base/http_url.h"
 #include "base/secret.h"
 #include "config/conninfo.h"
 #include "config/values.h"
@@ -90,6 +92,48 @@ std::string Upper(std::string text) {
   return text;
 }
 
+// What stands after `key` up to one of `ends`, without quotes.
+std::optional<std::string> ValueAfter(const std::string& text, const std::string& key,
+                                      const char* ends) {
+  const size_t at = text.find(key);
+  if (at == std::string::npos) return std::nullopt;
+  const size_t begin = at + key.size();
+  std::string value = text.substr(begin, text.find_first_of(ends, begin) - begin);
+  std::erase(value, '\'');
+  return value;
+}
+
+// The hosts, by commas, with their ports; empty: a socket of this machine.
+std::string HostsOf(const std::string& conninfo) {
+  const size_t scheme = conninfo.find("://");
+  for (const char* key : {"hostaddr=", "host="}) {
+    if (auto hosts = ValueAfter(conninfo, key, scheme == std::string::npos ? " " : "&"))
+      return *hosts;
+  }
+  if (scheme == std::string::npos) return "";
+  const std::string authority = *ValueAfter(conninfo, "://", "/?");
+  return authority.substr(authority.find('@') + 1);  // npos + 1 is the beginning
+}
+
+bool IsHere(std::string host) {
+  if (host.starts_with("[")) {
+    host = host.substr(1, host.find(']') - 1);
+  } else {
+    host = host.substr(0, host.find(':'));
+  }
+  return host.empty() || host.starts_with("/") || host.starts_with("%2") || IsLoopbackHost(host);
+}
+
+bool AllHere(const std::string& conninfo) {
+  const std::string hosts = HostsOf(conninfo);
+  for (size_t at = 0; at <= hosts.size();) {
+    const size_t end = std::min(hosts.find(',', at), hosts.size());
+    if (!IsHere(hosts.substr(at, end - at))) return false;
+    at = end + 1;
+  }
+  return true;
+}
+
 bool HasControl(const std::string& text) {
   return std::any_of(text.begin(), text.end(),
                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
@@ -120,6 +164,11 @@ Result<StarterConfig> MakeStarterConfig(const std::string& from, const std::stri
     password = fmt::format("    password: {{env: {}}}\n", variable);
     starter.hint = fmt::format(
         "the password was not written down: export {}=… before the next command", variable);
+  } else if (!AllHere(source.conninfo)) {
+    starter.hint = fmt::format(
+        "if the role has a password: uncomment `password: {{env: {0}}}` in the file, and export "
+        "{0}=… before the next command",
+        variable);
   }
   starter.text =
       fmt::format(fmt::runtime(kTemplate), name, Quoted(source.conninfo), password, Quoted(path));

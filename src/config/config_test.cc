@@ -262,6 +262,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadLine{"tables: public.orders", "ETL-C012"}, BadLine{"tables: []", "ETL-C013"},
         BadLine{"tables: [orders]", "ETL-C013"}, BadLine{"tables: [\"!public.x\"]", "ETL-C013"},
         BadLine{"tables: [\"a.b\", \"a.b\"]", "ETL-C013"}, BadLine{"tables: [[a.b]]", "ETL-C012"},
+        BadLine{"tables: [\".\"]", "ETL-C013"}, BadLine{"tables: [\"a.\"]", "ETL-C013"},
+        BadLine{"tables: [\"a.b.c\"]", "ETL-C013"}, BadLine{"tables: [\"*\", \"!.x\"]", "ETL-C013"},
         BadLine{"slot: Shop", "ETL-C013"}, BadLine{"slot: \"\"", "ETL-C013"},
         BadLine{"snapshot: {enabled: false}", "ETL-C013"},
         BadLine{"snapshot: {parallelism: 0}", "ETL-C013"}, BadLine{"wal_budget: 10GiB", "ETL-C040"},

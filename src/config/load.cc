@@ -263,8 +263,15 @@ class Loader {
       const std::string_view bare =
           std::string_view(pattern).substr(pattern.starts_with('!') ? 1 : 0);
       includes = includes || !pattern.starts_with('!');
-      if (bare.empty() ||
-          (bare.find('.') == std::string_view::npos && bare.find('*') == std::string_view::npos)) {
+      const size_t dot = bare.find('.');
+      if (bare.find('.', dot == std::string_view::npos ? dot : dot + 1) != std::string_view::npos ||
+          (dot != std::string_view::npos && (dot == 0 || dot + 1 == bare.size()))) {
+        context_.problems.Add(
+            "ETL-C013", SpanOfItem(entry->value, pattern),
+            fmt::format("{}: \"{}\" is not schema.table", reader.Path("tables"), pattern),
+            "one dot, between the two names; for a dot inside a name write *");
+      } else if (bare.empty() ||
+                 (dot == std::string_view::npos && bare.find('*') == std::string_view::npos)) {
         context_.problems.Add(
             "ETL-C013", SpanOfItem(entry->value, pattern),
             fmt::format("{}: \"{}\" names no schema", reader.Path("tables"), pattern),

@@ -23,6 +23,7 @@ std::string_view PipelinePhaseName(PipelinePhase phase) {
 }
 
 std::string StatusToJson(const PipelineStatus& status) {
+  const bool seen = status.at != 0;
   Json json{
       {"name", status.name},
       {"phase", PipelinePhaseName(status.phase)},
@@ -30,7 +31,7 @@ std::string StatusToJson(const PipelineStatus& status) {
       {"applied", status.applied.valid() ? Json(FormatLsn(status.applied)) : Json(nullptr)},
       {"source_position",
        status.source_position.valid() ? Json(FormatLsn(status.source_position)) : Json(nullptr)},
-      {"lag_bytes", status.lag_bytes},
+      {"lag_bytes", seen ? Json(status.lag_bytes) : Json(nullptr)},
       {"lag_seconds", status.lag_seconds ? Json(*status.lag_seconds) : Json(nullptr)},
       {"error", NullIfEmpty(status.error)},
       {"tables", Json::array()},
@@ -38,8 +39,8 @@ std::string StatusToJson(const PipelineStatus& status) {
       {"retained_bytes", status.retained_bytes < 0 ? Json(nullptr) : Json(status.retained_bytes)},
       {"latency_p50_us", status.latency_p50_us < 0 ? Json(nullptr) : Json(status.latency_p50_us)},
       {"latency_p99_us", status.latency_p99_us < 0 ? Json(nullptr) : Json(status.latency_p99_us)},
-      {"at", FormatUtc(status.at)},
-      {"at_us", status.at}};
+      {"at", seen ? Json(FormatUtc(status.at)) : Json(nullptr)},
+      {"at_us", seen ? Json(status.at) : Json(nullptr)}};
   for (const TableStatus& table : status.tables) {
     json["tables"].push_back(Json{{"name", table.name},
                                   {"phase", TablePhaseName(table.phase)},
@@ -78,7 +79,7 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
     // An earlier version wrote none, and had no destination in which the two differ.
     status.applied = json.contains("applied") ? lsn("applied") : status.position;
     status.source_position = lsn("source_position");
-    status.lag_bytes = json.at("lag_bytes");
+    if (!json.at("lag_bytes").is_null()) status.lag_bytes = json.at("lag_bytes");
     if (!json.at("lag_seconds").is_null())
       status.lag_seconds = json.at("lag_seconds").get<double>();
     status.error = words(json.at("error"));
@@ -86,7 +87,7 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
     status.retained_bytes = number("retained_bytes");
     status.latency_p50_us = number("latency_p50_us");
     status.latency_p99_us = number("latency_p99_us");
-    status.at = json.at("at_us");
+    if (!json.at("at_us").is_null()) status.at = json.at("at_us");
     for (const Json& entry : json.at("tables")) {
       TableStatus table;
       table.name = entry.at("name");

@@ -43,7 +43,7 @@ struct PipelineStatus {
   int64_t retained_bytes = -1;  ///< WAL the slot holds back; -1: unknown
   int64_t latency_p50_us = -1;  ///< commit received → stored at the destination; -1: no sample
   int64_t latency_p99_us = -1;
-  UnixMicros at = 0;  ///< when this was seen
+  UnixMicros at = 0;  ///< when this was seen; 0: never
 };
 
 /// The contract's JSON of one pipeline, one line.

@@ -1,5 +1,6 @@
 #include "destination/duckdb/duckdb_connection.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include <arrow/api.h>
@@ -168,7 +169,9 @@ std::optional<std::string> TextAt(duckdb_vector vector, idx_t row) {
 
 Status DuckDbError(duckdb_error_type type, std::string_view message, std::string_view doing) {
   const std::string text(message);
-  ErrorParts parts{.code = "ETL-D190", .what = "DuckDB: " + std::string(doing), .why = text};
+  ErrorParts parts{.code = "ETL-D190",
+                   .what = "DuckDB: " + std::string(doing),
+                   .why = text.substr(0, text.find('\n'))};
   // ENOSPC, EDQUOT, EFBIG, and DuckDB's own bound of what it spills.
   for (const char* sign : {"No space left", "disk full", "quota exceeded", "File too large",
                            "max_temp_directory_size"}) {
@@ -201,6 +204,12 @@ Status DuckDbError(duckdb_error_type type, std::string_view message, std::string
     return MakeError(ErrorKind::kTransient, std::move(parts));
   }
   return MakeError(ErrorKind::kInternal, std::move(parts));
+}
+
+std::string DuckDbWords(std::string_view message) {
+  std::string words(message.substr(0, message.find("\n\n")));
+  std::replace(words.begin(), words.end(), '\n', ' ');
+  return words;
 }
 
 Result<std::unique_ptr<DuckDbConnection>> DuckDbConnection::Open(duckdb_database database) {

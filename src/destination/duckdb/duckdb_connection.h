@@ -18,6 +18,10 @@ namespace etl {
 /// position says what happened), a lock is busy, lack of memory says which limit.
 Status DuckDbError(duckdb_error_type type, std::string_view message, std::string_view doing);
 
+/// DuckDB's message without what follows its first blank line (advice, the statement's text), its
+/// lines made into one.
+std::string DuckDbWords(std::string_view message);
+
 /// One row of a bookkeeping query; NULL is nullopt.
 using TextRow = std::vector<std::optional<std::string>>;
 

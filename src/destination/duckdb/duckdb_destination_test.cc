@@ -405,6 +405,15 @@ TEST(DuckDbMemory, ACommitThatLacksItSaysSo) {
   }
 }
 
+TEST(DuckDbMemory, DuckDbsAdviceIsLeftOut) {
+  const Status status =
+      DuckDbError(DUCKDB_ERROR_OUT_OF_MEMORY,
+                  "Out of Memory Error: failed to pin block\n\nPossible solutions:\n* Reducing "
+                  "threads\n\nFor more information, see https://duckdb.org/docs/",
+                  "COMMIT");
+  EXPECT_EQ(PartsOf(status).why, "Out of Memory Error: failed to pin block");
+}
+
 TEST(DuckDbFullDisk, WhatIsSpilledHasABound) {
   TemporaryFile temporary;
   const std::string folder = std::filesystem::path(temporary.path()).parent_path() / "spill";

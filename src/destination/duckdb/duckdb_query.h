@@ -22,7 +22,8 @@ struct DuckDbQuery {
   std::function<Status(const std::vector<std::optional<std::string>>&)> on_row;
 };
 
-/// Opens the file read-only and runs one statement. ETL-D131 (kBusy) while another process has the
+/// Opens the file read-only and runs one statement that gives rows. ETL-D125 is a mistake of the
+/// statement. ETL-D131 (kBusy) while another process has the
 /// file open.
 Status RunDuckDbQuery(const DuckDbQuery& query);
 

@@ -86,14 +86,70 @@ TEST(DuckDbQuery, RowsComeAsTextAndAsJson) {
 TEST(DuckDbQuery, NothingCanBeWrittenAndNothingOutsideRead) {
   TemporaryFile temporary;
   Make(temporary.path(), "CREATE TABLE t(a INTEGER)");
-  for (const char* sql : {"INSERT INTO t VALUES (1)", "DROP TABLE t", "SELECT * FROM '/etc/passwd'",
-                          "SELECT * FROM read_text('/etc/passwd')", "SELECT nothing FROM t",
-                          "ATTACH '/tmp/x.duckdb'", ""}) {
+  for (const char* sql :
+       {"INSERT INTO t VALUES (1)", "DROP TABLE t", "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM read_text('/etc/passwd')", "SELECT nothing FROM t", "ATTACH '/tmp/x.duckdb'",
+        "SET threads = 1", "EXPLAIN ANALYZE INSERT INTO t VALUES (1)",
+        "EXPLAIN ANALYZE COPY t TO '/tmp/etl_query_test.csv'",
+        "COPY t TO '/tmp/etl_query_test.csv'", "PRAGMA enable_profiling",
+        "CREATE TEMP TABLE x(a INTEGER)", "DESCRIBE t; DROP TABLE t", ""}) {
     const Status status = RunDuckDbQuery(
         {.path = temporary.path(), .sql = sql, .on_columns = {}, .on_row = [](const auto&) {
            return Status::OK();
          }});
     EXPECT_FALSE(status.ok()) << sql;
+  }
+}
+
+TEST(DuckDbQuery, AMistakeOfTheStatementIsToldInDuckDbsWordsOnly) {
+  TemporaryFile temporary;
+  Make(temporary.path(), "CREATE TABLE t AS SELECT 'a' AS a");
+  for (const auto& [sql, words] : std::vector<std::pair<std::string, std::string>>{
+           {"SELECT error('boom') FROM t", "boom"},
+           {"SELECT 'a'::int", "Could not convert"},
+           {"SELECT a::int FROM t", "Could not convert"},
+           {"SELECT * FROM tt", "Did you mean"},
+           {"SELECT FROM WHERE", "syntax error"}}) {
+    const Status status = RunDuckDbQuery(
+        {.path = temporary.path(), .sql = sql, .on_columns = {}, .on_row = [](const auto&) {
+           return Status::OK();
+         }});
+    EXPECT_EQ(KindOf(status), ErrorKind::kUsage) << sql;
+    EXPECT_EQ(PartsOf(status).code, "ETL-D125") << sql;
+    const std::string text = ErrorLine(status);
+    EXPECT_NE(text.find(words), std::string::npos) << text;
+    EXPECT_EQ(text.find("VARCHAR) AS q("), std::string::npos) << text;
+    EXPECT_EQ(text.find("LINE 1"), std::string::npos) << text;
+    EXPECT_EQ(PartsOf(status).what.find('\n'), std::string::npos) << text;
+  }
+}
+
+TEST(DuckDbQuery, OtherStatementsThatOnlyReadGiveRowsToo) {
+  TemporaryFile temporary;
+  Make(temporary.path(), "CREATE TABLE t(a INTEGER, b VARCHAR)");
+  for (const auto& [sql, words] : std::vector<std::pair<std::string, std::string>>{
+           {"DESCRIBE t", R"({"column_name":"a","column_type":"INTEGER","null":"YES")"},
+           {"SHOW TABLES", R"({"name":"t"})"},
+           {"EXPLAIN SELECT * FROM t", R"({"explain_key":"physical_plan")"},
+           {"EXPLAIN ANALYZE SELECT * FROM t", R"({"explain_key":"analyzed_plan")"},
+           {"PRAGMA database_list;", temporary.path()},
+           {"PRAGMA table_info('t')", R"({"cid":1,"name":"b","type":"VARCHAR","notnull":false)"}}) {
+    std::vector<DuckDbQueryColumn> columns;
+    std::string json;
+    const Status status = RunDuckDbQuery({.path = temporary.path(),
+                                          .sql = sql,
+                                          .on_columns =
+                                              [&](const auto& found) {
+                                                columns = found;
+                                                return Status::OK();
+                                              },
+                                          .on_row =
+                                              [&](const auto& row) {
+                                                json += DuckDbRowToJson(columns, row);
+                                                return Status::OK();
+                                              }});
+    EXPECT_TRUE(status.ok()) << sql << ": " << ErrorLine(status);
+    EXPECT_NE(json.find(words), std::string::npos) << sql << ": " << json;
   }
 }
 
