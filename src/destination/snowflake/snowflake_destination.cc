@@ -205,6 +205,7 @@ Status SnowflakeDestination::WriteRecords(const std::vector<ProgressRecord>& rec
     lines += ProgressLog::Line(start_.pipeline, history_, ++sequence_, clock_.WallNow(), record);
   StreamBatch batch;
   batch.uncompressed_bytes = static_cast<int64_t>(lines.size());
+  used_.bytes_sent += batch.uncompressed_bytes;
   batch.body = HttpBody::Of(std::move(lines));
   batch.first = Token(first);
   batch.last = Token(sequence_);
@@ -322,6 +323,8 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
   ETL_RETURN_IF_ERROR(Fail(Purge(now, &progress.worked)));
   progress.durable = stored_.position;
   progress.applied = AppliedByAll();
+  used_.statements = link_->sql().statements();
+  progress.used = used_;
   progress.folds = std::exchange(folds_, {});
   progress.chunks = std::exchange(chunks_, {});
   progress.stopped = std::exchange(stops_, {});
