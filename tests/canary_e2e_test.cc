@@ -76,7 +76,8 @@ std::vector<std::string> FoundInMemory(const Needles& needles, pid_t pid) {
 
 class Canary : public SnowflakeE2eTest {
  protected:
-  static constexpr const char* kPassphrase = "Canary-Wren-7f31c0";
+  static constexpr const char* kPassphrase =
+      "Canary-Wren-7f31c0 sings in the hedge behind the long barn until Canary-Owl-e81d5b";
   static constexpr const char* kPassword = "Canary-Finch-92be4d";
 
   void SetUp() override {
@@ -181,7 +182,8 @@ TEST_F(Canary, AnEncryptedKeyFromAFile) {
   ASSERT_TRUE(TestKey()->WriteFile(space_.path("etl.p8"), Secret(std::string(kPassphrase))).ok());
   Configure("private_key: {file: etl.p8}, private_key_passphrase: {file: passphrase}");
   Needles memory = OfKey(pem);
-  memory["passphrase"] = kPassphrase;
+  // A freed text loses its beginning to the allocator.
+  memory["passphrase"] = std::string(kPassphrase).substr(40);
   Live(Everything(pem), memory, {});
 }
 
