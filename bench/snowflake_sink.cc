@@ -218,7 +218,7 @@ class Sink {
   }
 
   /// Database, schema, pipe and channel as one text: the end of the decoded path.
-  static std::string NameOf(std::string path) {
+  static std::string NameOf(const std::string& path) {
     const size_t at = path.find("/databases/");
     return path.substr(at == std::string::npos ? 0 : at);
   }

@@ -39,6 +39,11 @@ std::string AsText(const std::vector<PipelineStatus>& pipelines) {
       out += fmt::format("  WAL held {}", HumanBytes(status.retained_bytes));
     if (status.at != 0) out += fmt::format("  seen {}", FormatUtc(status.at));
     out += "\n";
+    if (status.used.has_value()) {
+      out += fmt::format("  sent {}  statements {}  merges {} of {} changes\n",
+                         HumanBytes(status.used->bytes_sent), Grouped(status.used->statements),
+                         Grouped(status.used->merges), Grouped(status.used->rows_merged));
+    }
     if (!status.error.empty()) out += fmt::format("  error  {}\n", Printable(status.error));
     if (status.tables.empty()) continue;
     // Values that became NULL are news wherever there are any.

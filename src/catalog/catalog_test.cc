@@ -106,9 +106,12 @@ TEST_F(CatalogTest, StatusComesBackAsItWasWritten) {
                            .rules = true});
   ASSERT_TRUE(catalog->PutStatus(status).ok());
   status.lag_bytes = 12;
+  status.used = DestinationUse{.bytes_sent = 1, .statements = 2, .merges = 3, .rows_merged = 4};
   ASSERT_TRUE(catalog->PutStatus(status).ok());
   const PipelineStatus back = Open()->GetStatus("shop").ValueOrDie().value();
   EXPECT_EQ(StatusToJson(back), StatusToJson(status));
+  ASSERT_TRUE(back.used.has_value());
+  EXPECT_EQ(back.used->rows_merged, 4);
 }
 
 TEST_F(CatalogTest, StatusOfAnOlderProgramIsRead) {

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "model/checkpoint.h"
 #include "model/segment.h"
+#include "model/status.h"
 
 namespace etl {
 
@@ -43,6 +44,7 @@ struct Progress {
   /// Boundary up to which the tables of all live copies hold everything that readers are to see;
   /// not cumulative. Not valid: what is durable is what readers see.
   Lsn applied;
+  std::optional<DestinationUse> used;  ///< since Start, where it counts that
   struct ChunkDone {
     TableId table;
     uint32_t generation = 1;

@@ -41,6 +41,12 @@ std::string StatusToJson(const PipelineStatus& status) {
       {"latency_p99_us", status.latency_p99_us < 0 ? Json(nullptr) : Json(status.latency_p99_us)},
       {"at", seen ? Json(FormatUtc(status.at)) : Json(nullptr)},
       {"at_us", seen ? Json(status.at) : Json(nullptr)}};
+  if (status.used.has_value()) {
+    json["used"] = Json{{"bytes_sent", status.used->bytes_sent},
+                        {"statements", status.used->statements},
+                        {"merges", status.used->merges},
+                        {"rows_merged", status.used->rows_merged}};
+  }
   for (const TableStatus& table : status.tables) {
     json["tables"].push_back(Json{{"name", table.name},
                                   {"phase", TablePhaseName(table.phase)},
@@ -88,6 +94,12 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
     status.latency_p50_us = number("latency_p50_us");
     status.latency_p99_us = number("latency_p99_us");
     if (!json.at("at_us").is_null()) status.at = json.at("at_us");
+    if (const auto used = json.find("used"); used != json.end()) {
+      status.used = DestinationUse{.bytes_sent = used->at("bytes_sent"),
+                                   .statements = used->at("statements"),
+                                   .merges = used->at("merges"),
+                                   .rows_merged = used->at("rows_merged")};
+    }
     for (const Json& entry : json.at("tables")) {
       TableStatus table;
       table.name = entry.at("name");

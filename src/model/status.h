@@ -28,6 +28,14 @@ struct TableStatus {
 enum class PipelinePhase : uint8_t { kCopying, kRunning, kRetrying, kPaused, kStopped };
 std::string_view PipelinePhaseName(PipelinePhase phase);
 
+/// What a destination that is paid by use was asked for since the pipeline's last start.
+struct DestinationUse {
+  int64_t bytes_sent = 0;  ///< of rows, as sent (compressed)
+  int64_t statements = 0;
+  int64_t merges = 0;       ///< that this program ran
+  int64_t rows_merged = 0;  ///< changes that those took
+};
+
 /// One pipeline as `status` shows it: a value, published by its reader a few times a second.
 struct PipelineStatus {
   std::string name;
@@ -43,7 +51,8 @@ struct PipelineStatus {
   int64_t retained_bytes = -1;  ///< WAL the slot holds back; -1: unknown
   int64_t latency_p50_us = -1;  ///< commit received → stored at the destination; -1: no sample
   int64_t latency_p99_us = -1;
-  UnixMicros at = 0;  ///< when this was seen; 0: never
+  std::optional<DestinationUse> used;  ///< none: the destination does not count
+  UnixMicros at = 0;                   ///< when this was seen; 0: never
 };
 
 /// The contract's JSON of one pipeline, one line.

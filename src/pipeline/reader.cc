@@ -129,6 +129,7 @@ Status Reader::TakeReplies(Instant now) {
       }
     }
     applied_ = reply->progress.applied;
+    if (reply->progress.used.has_value()) used_ = reply->progress.used;
     for (const Progress::ChunkDone& done : reply->progress.chunks) {
       TableRuntime* table = tables_.Find(done.table);
       if (table != nullptr && table->copy && table->copy->generation() == done.generation) {
@@ -430,6 +431,7 @@ void Reader::Publish(Instant now) {
   status->phase = first_look_done_ ? PipelinePhase::kRunning : PipelinePhase::kCopying;
   status->position = durable_;
   status->applied = applied_;
+  status->used = used_;
   status->source_position = std::max(server_end_, received_);
   status->lag_bytes = static_cast<int64_t>(status->source_position.value -
                                            std::min(durable_, status->source_position).value);

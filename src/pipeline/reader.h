@@ -214,6 +214,7 @@ class Reader : public Stage {
   Lsn received_;
   Lsn handed_;
   Lsn durable_;
+  std::optional<DestinationUse> used_;
   Lsn applied_;     ///< what readers of the destination see
   Lsn awaited_;     ///< newest end that was handed over as awaited
   Lsn server_end_;  ///< newest walEnd or insert position seen

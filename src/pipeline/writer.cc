@@ -60,6 +60,7 @@ Result<Wake> Writer::Step(Instant now) {
     reported_ = unsent_->taken;
     unsent_->progress.durable = std::max(unsent_->progress.durable, progress.durable);
     unsent_->progress.applied = applied;
+    unsent_->progress.used = progress.used;
     Append(unsent_->progress.chunks, std::move(progress.chunks));
     Append(unsent_->progress.folds, std::move(progress.folds));
     Append(unsent_->progress.stopped, std::move(progress.stopped));

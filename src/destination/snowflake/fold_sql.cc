@@ -29,7 +29,9 @@ std::string Done(const Fold& fold, const std::string& position) {
 }
 
 /// Where the ordinals of a generation's rows begin, once they are appended.
-std::string AppendedAs(uint32_t generation) { return fmt::format("{:02x}", (generation - 1) & 0xff); }
+std::string AppendedAs(uint32_t generation) {
+  return fmt::format("{:02x}", (generation - 1) & 0xff);
+}
 
 class FoldText {
  public:

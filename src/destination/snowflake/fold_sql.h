@@ -19,7 +19,7 @@ struct Fold {
   Lsn from;  ///< Q
   Lsn high;  ///< a boundary ≥ until, ≤ F
   std::vector<CopyAttempt> done;
-  Lsn ignore_below;  ///< FoldRequest::ignore_below; 0: none
+  Lsn ignore_below;       ///< FoldRequest::ignore_below; 0: none
   bool appended = false;  ///< the copied rows are those of AppendCopiedSql, whatever is in `done`
 };
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "destination/destination.h"
-#include "destination/snowflake/channel_spread.h"
 #include "destination/row_mapping.h"
+#include "destination/snowflake/channel_spread.h"
 #include "destination/snowflake/ddl_sql.h"
 #include "destination/snowflake/sql_answer.h"
 #include "model/checkpoint.h"

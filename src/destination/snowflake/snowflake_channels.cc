@@ -147,6 +147,7 @@ Status SnowflakeDestination::Flush(Table& table, TableChannel& channel) {
   ++channel.given;
   channel.sizes.push_back(size);
   bytes_ += size;
+  used_.bytes_sent += size;
   table.meter.Gave(body.uncompressed_bytes);
   ETL_FAILPOINT("snowflake.data.before_append");
   link_->streaming().Append(channel.id, BatchOf(std::move(body)));

@@ -171,6 +171,7 @@ Status SnowflakeDestination::FlushLane(Lane& lane) {
   ++lane.given;
   lane.sizes.push_back(size);
   bytes_ += size;
+  used_.bytes_sent += size;
   ETL_FAILPOINT("snowflake.copy.before_append");
   link_->streaming().Append(lane.channel, BatchOf(std::move(body)));
   return Status::OK();

@@ -241,6 +241,7 @@ Status SnowflakeDestination::WriteRecords(const std::vector<ProgressRecord>& rec
   }
   StreamBatch batch;
   batch.uncompressed_bytes = static_cast<int64_t>(lines.size());
+  used_.bytes_sent += batch.uncompressed_bytes;
   batch.body = HttpBody::Of(std::move(lines));
   batch.first = Token(first);
   batch.last = Token(sequence_);
@@ -393,6 +394,8 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
   ETL_RETURN_IF_ERROR(Fail(Purge(now, &progress.worked)));
   progress.durable = stored_.position;
   progress.applied = AppliedByAll();
+  used_.statements = link_->sql().statements();
+  progress.used = used_;
   progress.folds = std::exchange(folds_, {});
   progress.chunks = std::exchange(chunks_, {});
   progress.stopped = std::exchange(stops_, {});

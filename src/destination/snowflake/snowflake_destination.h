@@ -178,6 +178,7 @@ class SnowflakeDestination : public Destination {
     Lsn high;
     Lsn ignore_below;
     bool asking = false;  ///< for the watermark, which has moved
+    int64_t rows = 0;     ///< changes of a merge
     bool direct = false;  ///< into the target itself
   };
   using Statements = std::vector<std::string>;
@@ -370,6 +371,7 @@ class SnowflakeDestination : public Destination {
   Lsn awaited_;                    ///< somebody waits until the targets hold everything below
   std::vector<FoldResult> folds_;  ///< to report
   int64_t bytes_ = 0;              ///< given and not proved
+  DestinationUse used_;
   bool started_ = false;
   Status failed_;
 };

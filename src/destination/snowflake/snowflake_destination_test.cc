@@ -133,6 +133,7 @@ class Feed {
     ASSERT_TRUE(progress.ok()) << ErrorLine(progress.status());
     ASSERT_GE(progress->durable, durable_);
     durable_ = progress->durable;
+    used_ = progress->used.value_or(DestinationUse{});
     for (const auto& chunk : progress->chunks) done_.insert({chunk.table.oid, chunk.chunk});
     for (const TableStop& stop : progress->stopped) {
       ASSERT_EQ(stop.code, stop_expected_) << stop.reason;
@@ -163,6 +164,7 @@ class Feed {
   Destination& destination() { return *destination_; }
   void Close() { destination_.reset(); }
   const Checkpoint& checkpoint() const { return checkpoint_; }
+  const DestinationUse& used() const { return used_; }
   const std::vector<Segment>& segments() const { return segments_; }
   const std::vector<ChunkRows>& chunks(TableId table) const { return chunks_.at(table.oid); }
   Lsn durable() const { return durable_; }
@@ -268,6 +270,7 @@ class Feed {
   std::string stop_expected_;
   bool stopped_ = false;
   Lsn durable_{1};
+  DestinationUse used_;
   int crashes_ = 0;
 };
 
@@ -1142,6 +1145,26 @@ TEST(SnowflakeDestination, TheLogOfALongRunStaysShortAndReadsTheSame) {
   EXPECT_EQ(feed.durable(), durable);
   EXPECT_EQ(feed.checkpoint().tables.size(), 1u);
   EXPECT_EQ(feed.checkpoint().tables[0].phase, TablePhase::kLive);
+}
+
+TEST(SnowflakeDestination, TellsWhatItHasUsed) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 2);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 2, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  feed.Run(0);
+  const DestinationUse before = feed.used();
+  EXPECT_GT(before.statements, 5);
+  EXPECT_EQ(before.merges, 0);
+  Fill(feed, tables, 3, 6);
+  const auto changes =
+      static_cast<int64_t>(Expected(feed.segments(), tables[0].schema()->id).size());
+  feed.StepUntil([&] { return feed.used().rows_merged >= changes; });
+  EXPECT_EQ(feed.used().rows_merged, changes);
+  EXPECT_GE(feed.used().merges, 1);
+  EXPECT_GT(feed.used().statements, before.statements);
+  EXPECT_GT(feed.used().bytes_sent, before.bytes_sent);
 }
 
 /// Rows of the log that say how far all is stored.

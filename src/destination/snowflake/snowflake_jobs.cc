@@ -185,6 +185,7 @@ Status SnowflakeDestination::StepMerge(SqlOutcome& outcome, Instant now) {
         table.empty_until = job_->high;
         return end();
       }
+      job_->rows = CountOf(counts, "ROWS");
       RunJob("merge",
              MergeSql(of, window,
                       {.truncates = CountOf(counts, "TRUNCATES") > 0,
@@ -217,6 +218,8 @@ Status SnowflakeDestination::StepMerge(SqlOutcome& outcome, Instant now) {
     return stopped;
   }
   table.applied = job_->high;
+  ++used_.merges;
+  used_.rows_merged += job_->rows;
   return end();
 }
 

@@ -95,7 +95,7 @@ Result<bool> SnowflakeDestination::ApplySegment(Segment& segment, Instant now, b
 /// Runs cursor_.sql, one request after the other; each may be run again after a crash.
 Result<bool> SnowflakeDestination::RunSql(const std::string& what, Instant now, bool* worked) {
   if (outcome_.has_value()) {
-    ETL_RETURN_IF_ERROR(ForgiveSchema(cursor_.sql[cursor_.next_sql], outcome_->status));
+    ETL_RETURN_IF_ERROR(ForgiveSchema(cursor_.sql[cursor_.next_sql].back(), outcome_->status));
     sql_ = 0;
     if (++cursor_.next_sql < cursor_.sql.size()) outcome_.reset();
   }
@@ -178,9 +178,8 @@ Result<bool> SnowflakeDestination::ApplySettled(const SettledRows& rows, Instant
     if (rows.read_after < lane.settled_at) return true;
     if (lane.settled_at != rows.read_after) lane.rows = 0;
     lane.settled_at = rows.read_after;
-    ETL_ASSIGN_OR_RETURN(
-        const bool written,
-        WriteCopied(*table, lane, mapped, rows.read_after, kSettledAttempt));
+    ETL_ASSIGN_OR_RETURN(const bool written,
+                         WriteCopied(*table, lane, mapped, rows.read_after, kSettledAttempt));
     if (!written) return false;
     ETL_RETURN_IF_ERROR(FlushLane(lane));
     cursor_.step = kProve;

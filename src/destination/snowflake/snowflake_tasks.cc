@@ -33,8 +33,8 @@ TaskOptions SnowflakeDestination::TaskOf() const {
 const std::string& SnowflakeDestination::WantedTask(Table& table) const {
   const SnowflakeTableState& state = table.state;
   if (start_.mode != Mode::kMirror || options_.config.merge_by != MergeBy::kTask ||
-      state.checkpoint.phase != TablePhase::kLive || table.mark != "live" ||
-      table.still || table.finish || state.altering != nullptr || state.landing == nullptr ||
+      state.checkpoint.phase != TablePhase::kLive || table.mark != "live" || table.still ||
+      table.finish || state.altering != nullptr || state.landing == nullptr ||
       !SamePlace(*state.landing, *state.checkpoint.schema)) {
     table.task_wanted.clear();
     table.task_schema = nullptr;

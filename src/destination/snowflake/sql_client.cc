@@ -72,6 +72,7 @@ ApiCall SqlClient::MakeCall(const Running& running, HttpMethod method, const std
 }
 
 SqlClient::Id SqlClient::Run(const SqlRequest& request, Done done, Instant now) {
+  statements_ += request.statements;
   const Id id = ++last_id_;
   auto running = std::make_unique<Running>();
   running->what = request.what;

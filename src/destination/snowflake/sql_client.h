@@ -78,6 +78,8 @@ class SqlClient {
   /// After ApiSession::Step. True if anything was done.
   bool Step(Instant now);
   Instant next_deadline() const;
+  /// Sent so far.
+  int64_t statements() const { return statements_; }
   size_t running() const { return running_.size(); }
 
  private:
@@ -114,6 +116,7 @@ class SqlClient {
   ApiSession& session_;
   std::map<Id, std::unique_ptr<Running>> running_;
   Id last_id_ = 0;
+  int64_t statements_ = 0;
 };
 
 /// The body of a submission, as JSON.
