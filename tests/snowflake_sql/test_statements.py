@@ -27,6 +27,7 @@ HOSTILE = [
 ]
 OWN_NAME = re.compile(r"_?[A-Z][A-Z0-9_]*")
 OWN_TEXT = re.compile(r"[0-9a-f]{6}|[0-9a-f]{16}|[IUDTRK]|1?|13579bdf|02468ace|live|copying|swap|forward|shop|"
+                      r"[0-9a-f]{16}/[0-9a-f]{16}|[0-9a-f]{2}|[0-9a-f]|history|another run has begun|"
                       r"the watermark has moved|the target and the changes contradict each other")
 NAMINGS = [engine.NAMING,
            {"database": "Ana\"lytics", "schema": "raw_{schema}", "landing_schema": "et'l", "identifiers": "preserve"},

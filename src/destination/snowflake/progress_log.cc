@@ -1,5 +1,6 @@
 #include "destination/snowflake/progress_log.h"
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
@@ -119,6 +120,12 @@ bool Immediate(const ProgressRecord& record) {
 
 }  // namespace
 
+int16_t NewestAttnum(const TableSchema& schema) {
+  int16_t newest = 0;
+  for (const Column& column : schema.columns) newest = std::max(newest, column.attnum);
+  return newest;
+}
+
 Status ProgressLog::Load(const SqlRows& rows) {
   try {
     for (const SqlRow& row : rows.rows) {
@@ -211,6 +218,7 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     table.altering = read("altering");
     table.altering_target = read("altering_target");
     table.fill = FillOf(body.at("fill"));
+    table.newest_attnum = body.at("attnum");
   } else if (body.contains("target")) {
     table.target = SchemaOf(body.at("target"));
   }
@@ -290,7 +298,10 @@ ProgressRecord ProgressLog::Table(const SnowflakeTableState& table, bool immedia
 }
 
 ProgressRecord ProgressLog::Landing(const SnowflakeTableState& table) {
-  Json body{{"places", table.landing_history}, {"fill", FillText(table.fill)}, {"immediate", true}};
+  Json body{{"places", table.landing_history},
+            {"attnum", table.newest_attnum},
+            {"fill", FillText(table.fill)},
+            {"immediate", true}};
   const auto write = [&body](const char* name, const TableSchemaPtr& schema) {
     if (schema != nullptr) body[name] = SchemaToJson(*schema);
   };
