@@ -270,6 +270,12 @@ constexpr ErrorPage kPages[] = {
      "please report it with the log."},
     {"ETL-D146", "rows could not be made into a request",
      "This should not happen: please report it with the log."},
+    {"ETL-D147", "a row cannot be read again by its key",
+     "A value was never sent, and its row's key has an array or a composite in it. Set REPLICA "
+     "IDENTITY FULL for the table, then pipeline resync --table."},
+    {"ETL-D331", "a key changed together with rows",
+     "Rows of before a change of the key can be told apart only once they are merged. etl-stream "
+     "pipeline resync PIPELINE --table TABLE"},
     {"ETL-D330", "a column's type cannot be changed in place",
      "Snowflake does not alter a column of this type to the new one, so the table is copied again. "
      "If "

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "destination/snowflake/alter_sql.h"
+#include "destination/snowflake/claim_sql.h"
 #include "destination/snowflake/fold_sql.h"
 #include "destination/snowflake/grants_sql.h"
 #include "destination/snowflake/merge_sql.h"
@@ -59,6 +60,7 @@ Json Describe(const SnowflakeTable& table) {
           {"task", parts(table.names.Task(schema))},
           {"shadow", parts(table.names.Shadow(table.pipeline, schema, table.generation))},
           {"retired", parts(table.names.Retired(table.pipeline, schema))},
+          {"copied", parts(table.names.Landing(*CopiedSchema(table)))},
           {"watermark", parts(table.names.Watermark())},
           {"progress", parts(table.names.Progress())},
           {"columns", columns}};
@@ -108,7 +110,13 @@ Json All(const SnowflakeTable& table) {
   add(FenceTaskSql(table, "shop"));
   add(TaskMergeSql(table, task));
   add(FoldSql(table, fold, target));
-  if (table.schema->identity == Identity::kKey) add({MissingSql(table, fold)});
+  if (table.schema->identity == Identity::kKey) {
+    add({MissingSql(table, fold)});
+    add(SettleSql(table, Lsn{0x180}, Lsn{0x190}));
+  }
+  add(AppendCopiedSql(table, fold, table.names.Landing(*CopiedSchema(table)), true));
+  add({ForgetSettledSql(table), TouchWatermarkSql(table), SelectTablesSql({target}),
+       RunGuardSql(table.names, table.pipeline, 7), DropAlterMarkSql(target)});
   for (const bool there : {false, true})
     add({*NextSwapStep(table, {.target = there, .shadow = true})});
   add(ForgetTableSql(table));

@@ -27,6 +27,7 @@ HOSTILE = [
 ]
 OWN_NAME = re.compile(r"_?[A-Z][A-Z0-9_]*")
 OWN_TEXT = re.compile(r"[0-9a-f]{6}|[0-9a-f]{16}|[IUDTRK]|1?|13579bdf|02468ace|live|copying|swap|former|forward|shop|"
+                      r"[0-9a-f]{16}/[0-9a-f]{16}|[0-9a-f]{2}|[0-9a-f]|history|another run has begun|"
                       r"(put|none)-shop|1970-01-01T[0-9:.]*Z|"
                       r"the watermark has moved|the target and the changes contradict each other")
 NAMINGS = [engine.NAMING,

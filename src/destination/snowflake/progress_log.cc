@@ -1,5 +1,6 @@
 #include "destination/snowflake/progress_log.h"
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
@@ -140,6 +141,12 @@ bool Immediate(const ProgressRecord& record) {
 
 }  // namespace
 
+int16_t NewestAttnum(const TableSchema& schema) {
+  int16_t newest = 0;
+  for (const Column& column : schema.columns) newest = std::max(newest, column.attnum);
+  return newest;
+}
+
 Status ProgressLog::Load(const SqlRows& rows) {
   try {
     for (const SqlRow& row : rows.rows) {
@@ -238,6 +245,7 @@ void ProgressLog::Apply(const ProgressRecord& record) {
     table.altering = read("altering");
     table.altering_target = read("altering_target");
     table.fill = FillOf(body.at("fill"));
+    table.newest_attnum = body.at("attnum");
   } else if (body.contains("target")) {
     table.target = SchemaOf(body.at("target"));
   }
@@ -353,7 +361,10 @@ std::vector<ProgressRecord> ProgressLog::Whole(
 }
 
 ProgressRecord ProgressLog::Landing(const SnowflakeTableState& table) {
-  Json body{{"places", table.landing_history}, {"fill", FillText(table.fill)}, {"immediate", true}};
+  Json body{{"places", table.landing_history},
+            {"attnum", table.newest_attnum},
+            {"fill", FillText(table.fill)},
+            {"immediate", true}};
   const auto write = [&body](const char* name, const TableSchemaPtr& schema) {
     if (schema != nullptr) body[name] = SchemaToJson(*schema);
   };

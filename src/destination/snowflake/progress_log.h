@@ -27,6 +27,7 @@ struct SnowflakeTableState {
   /// `altering_target`, unless that is null. Whoever finds this goes on with it first.
   TableSchemaPtr altering;
   TableSchemaPtr altering_target;
+  int16_t newest_attnum = 0;       ///< of all columns that the landing table has had
   FillValues fill;                 ///< of columns that were added since the copy began
   bool again = false;              ///< append: there are rows of before the copy
   std::vector<uint32_t> attempts;  ///< of the done chunks: whose copied rows count
@@ -35,6 +36,8 @@ struct SnowflakeTableState {
   /// While it is copied: transactions with changes that left values out.
   std::map<Lsn, uint32_t> xids;
 };
+
+int16_t NewestAttnum(const TableSchema& schema);
 
 /// A row of _ETL_PROGRESS to be written.
 struct ProgressRecord {

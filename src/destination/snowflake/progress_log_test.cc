@@ -1,5 +1,6 @@
 #include "destination/snowflake/progress_log.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <arrow/api.h>
@@ -160,6 +161,7 @@ class History {
     if (state.altering == nullptr) {
       state.altering = Schema(state.landing->id.oid, 1 + static_cast<int>(random_.Below(4)));
       if (random_.OneIn(2)) state.altering_target = state.altering;
+      state.newest_attnum = std::max(state.newest_attnum, NewestAttnum(*state.altering));
       arrow::Int32Builder value;
       EXPECT_TRUE(value.Append(static_cast<int32_t>(position_)).ok());
       state.fill[static_cast<int16_t>(1 + random_.Below(3))] = value.Finish().ValueOrDie();

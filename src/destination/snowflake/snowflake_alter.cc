@@ -35,14 +35,8 @@ bool SameIdentity(const TableSchema& a, const TableSchema& b) {
 
 /// Whether `to` is a version that a table with the columns of `at` has left behind: the stream is
 /// read again.
-bool Passed(const TableSchema& at, const TableSchema& to) {
-  if (at.version <= to.version || at.columns.empty()) return false;
-  const auto newest = [](const TableSchema& schema) {
-    return std::max_element(schema.columns.begin(), schema.columns.end(),
-                            [](const Column& x, const Column& y) { return x.attnum < y.attnum; })
-        ->attnum;
-  };
-  return to.columns.empty() || newest(to) <= newest(at);
+bool Passed(const SnowflakeTableState& state, const TableSchema& to) {
+  return state.landing->version > to.version && NewestAttnum(to) <= state.newest_attnum;
 }
 
 bool Same(const TableSchema& a, const TableSchema& b) {
@@ -126,7 +120,7 @@ Result<bool> SnowflakeDestination::Apply(const SchemaChange& change, Instant now
     if (SamePlace(*state.landing, *change.to) && SameIdentity(*state.landing, *change.to) &&
         state.landing->full_images == change.to->full_images)
       return done();
-    if (Passed(*state.landing, *change.to)) return done();
+    if (Passed(state, *change.to)) return done();
     ETL_ASSIGN_OR_RETURN(const bool closed, CloseTable(*table));
     ETL_ASSIGN_OR_RETURN(const bool rested, RestLanes(*table));
     if (!closed || !rested) return false;
@@ -223,6 +217,8 @@ Result<bool> SnowflakeDestination::AlterTo(Table& table, const TableSchemaPtr& l
     return true;
   }
   table.loaded = true;
+  state.newest_attnum =
+      std::max({state.newest_attnum, NewestAttnum(*state.landing), NewestAttnum(*landing)});
   *worked = true;
   ETL_RETURN_IF_ERROR(WriteRecords({ProgressLog::Landing(state)}, {}, {}));
   return false;

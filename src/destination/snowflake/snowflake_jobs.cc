@@ -391,8 +391,9 @@ Status SnowflakeDestination::StepFold(SqlOutcome& outcome, Instant now) {
       [[fallthrough]];
     case kMissing:
       if (!outcome.results.empty() && !outcome.results[0].rows.empty()) {
+        const Status reported = ReportMissing(table, outcome.results[0]);
         job_.reset();
-        return ReportMissing(table, outcome.results[0]);
+        return reported.ok() ? Status::OK() : StopTable(table, "ETL-D147", reported.message());
       }
       return run(kTarget, "look for the target of", {SelectColumnsSql(target)});
     case kTarget: {

@@ -43,7 +43,8 @@ Status SnowflakeDestination::Purge(Instant now, bool* worked) {
                   [](const Boundary& boundary) { return !boundary.records.empty(); }) ||
       std::any_of(written_.begin(), written_.end(),
                   [](const Written& written) { return !written.chunks.empty(); });
-  if (waits || job_.has_value()) return Status::OK();
+  // The repetition begins like a run: guards of statements that are prepared would take it for one.
+  if (waits || job_.has_value() || !cursor_.sql.empty()) return Status::OK();
   *worked = true;
   return WriteWhole();
 }

@@ -277,6 +277,7 @@ Result<bool> SnowflakeDestination::Apply(const CopyStart& start, Instant now, bo
                                      .keep_target = kept};
   state.landing = start.schema;
   state.landing_history = history_;
+  state.newest_attnum = NewestAttnum(*start.schema);
   state.fill.clear();
   state.again = table.known;
   state.attempts.clear();
