@@ -20,8 +20,8 @@ namespace etl {
 using Json = nlohmann::json;
 
 inline int Seeds() {
-  const char* text = std::getenv("ETL_TEST_SEEDS");
-  return text == nullptr ? 2 : std::atoi(text);
+  if (const char* text = std::getenv("ETL_TEST_SEEDS")) return std::atoi(text);
+  return std::getenv("ETL_TEST_SHORT") == nullptr ? 2 : 1;
 }
 
 /// A source that sends segments again from where the destination says it is, and a process that is
