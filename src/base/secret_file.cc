@@ -10,23 +10,10 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/unique_fd.h"
 
 namespace etl {
 namespace {
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 Status SystemError(const std::string& path, int reason) {
   return SecretFileError(path, std::strerror(reason), fmt::format("ls -l {}", path));
@@ -61,7 +48,7 @@ Status SecretFileError(const std::string& path, std::string why, std::string rem
 
 Result<size_t> ReadSecretFile(const std::string& path, std::span<char> into) {
   ETL_CHECK(into.size() > kSecretFileBytesMax);
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) {
     if (errno == ELOOP)
       return SecretFileError(path, "it is a symbolic link", "name the file itself");

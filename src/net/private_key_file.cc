@@ -13,25 +13,11 @@
 #include <unistd.h>
 
 #include "base/secret_file.h"
+#include "base/unique_fd.h"
 #include "net/private_key.h"
 
 namespace etl {
 namespace {
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-  int Release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
 
 // In the secure heap, wiped when it ends.
 class SecureBuffer {
@@ -76,7 +62,7 @@ Result<std::unique_ptr<PrivateKey>> PrivateKey::ReadFile(const std::string& path
 }
 
 Status PrivateKey::WriteFile(const std::string& path, const Secret& passphrase) const {
-  Descriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  UniqueFd file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (file.get() < 0 && errno == EEXIST) {
     return MakeError(ErrorKind::kUsage, "ETL-U004", fmt::format("{} exists already", path),
                      "remove it, or name another file");
