@@ -200,12 +200,6 @@ std::string Shorten(const std::string& text) {
   return text.size() > 60 ? text.substr(0, 50) + "…(" + std::to_string(text.size()) + ")" : text;
 }
 
-std::string Show(const std::vector<std::string>& row) {
-  std::string out;
-  for (const std::string& value : row) out += (out.empty() ? "" : " | ") + Shorten(value);
-  return out;
-}
-
 // Rows as sorted lists of canonical values.
 std::vector<std::vector<std::string>> Canonicalise(const Rows& rows,
                                                    const std::vector<Form>& forms) {
@@ -250,7 +244,8 @@ std::string CompareTable(Source& source, FileCopy& copy, const std::string& sche
   std::sort(sorted_here.begin(), sorted_here.end());
   std::sort(sorted_there.begin(), sorted_there.end());
   if (sorted_here != sorted_there)
-    return name + ": columns differ: source " + Show(here) + "; copy " + Show(there) + "\n";
+    return name + ": columns differ: source " + ShowTexts(here) + "; copy " + ShowTexts(there) +
+           "\n";
   const auto source_rows =
       source.Query("SELECT " + source_list + " FROM " + Quote(schema) + "." + Quote(table));
   if (!source_rows.ok()) return ErrorLine(source_rows.status()) + "\n";
@@ -261,24 +256,36 @@ std::string CompareTable(Source& source, FileCopy& copy, const std::string& sche
   if (!copy_rows.ok()) return ErrorLine(copy_rows.status()) + "\n";
   const auto left = Canonicalise(*source_rows, forms);
   const auto right = Canonicalise(*copy_rows, forms);
-  if (left == right) return "";
-  std::vector<std::vector<std::string>> missing, surplus;
-  std::set_difference(left.begin(), left.end(), right.begin(), right.end(),
-                      std::back_inserter(missing));
-  std::set_difference(right.begin(), right.end(), left.begin(), left.end(),
-                      std::back_inserter(surplus));
-  std::ostringstream text;
-  text << name << ": source " << left.size() << " rows, copy " << right.size() << "; "
-       << missing.size() << " only in the source, " << surplus.size() << " only in the copy ("
-       << Show(here) << ")\n";
-  for (size_t i = 0; i < std::min<size_t>(missing.size(), 4); ++i)
-    text << "  only in the source: " << Show(missing[i]) << "\n";
-  for (size_t i = 0; i < std::min<size_t>(surplus.size(), 4); ++i)
-    text << "  only in the copy:   " << Show(surplus[i]) << "\n";
-  return text.str();
+  return DescribeDifferences(name, left, right, {.columns = here, .other = "copy"});
 }
 
 }  // namespace
+
+std::string ShowTexts(const std::vector<std::string>& row) {
+  std::string out;
+  for (const std::string& value : row) out += (out.empty() ? "" : " | ") + Shorten(value);
+  return out;
+}
+
+// Both sorted.
+std::string DescribeDifferences(const std::string& name, const TextRows& source,
+                                const TextRows& other, const DifferenceNames& names) {
+  if (source == other) return "";
+  TextRows missing, surplus;
+  std::set_difference(source.begin(), source.end(), other.begin(), other.end(),
+                      std::back_inserter(missing));
+  std::set_difference(other.begin(), other.end(), source.begin(), source.end(),
+                      std::back_inserter(surplus));
+  std::ostringstream text;
+  text << name << ": source " << source.size() << " rows, " << names.other << " " << other.size()
+       << "; " << missing.size() << " only in the source, " << surplus.size() << " only in the "
+       << names.other << " (" << ShowTexts(names.columns) << ")\n";
+  for (size_t i = 0; i < std::min<size_t>(missing.size(), 4); ++i)
+    text << "  only in the source: " << ShowTexts(missing[i]) << "\n";
+  for (size_t i = 0; i < std::min<size_t>(surplus.size(), 4); ++i)
+    text << "  only in the " << names.other << ": " << ShowTexts(surplus[i]) << "\n";
+  return text.str();
+}
 
 std::string Differences(const std::string& conninfo, const std::string& duckdb_path,
                         const CompareOptions& options) {

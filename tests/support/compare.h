@@ -32,4 +32,17 @@ Result<std::vector<std::vector<std::optional<std::string>>>> QueryDuckDb(const s
 /// A statement on the file itself, which nobody may hold.
 Status ExecuteDuckDb(const std::string& path, const std::string& sql);
 
+using TextRows = std::vector<std::vector<std::string>>;
+
+/// A row as one line of a message.
+std::string ShowTexts(const std::vector<std::string>& row);
+
+struct DifferenceNames {
+  std::vector<std::string> columns;
+  std::string other;  ///< what is compared with the source
+};
+/// What differs between sorted rows, a few of them named; empty: nothing.
+std::string DescribeDifferences(const std::string& name, const TextRows& source,
+                                const TextRows& other, const DifferenceNames& names);
+
 }  // namespace etl

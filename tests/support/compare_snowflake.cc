@@ -102,16 +102,6 @@ std::string Canonical(const std::optional<std::string>& value, Form form) {
 
 using Row = std::vector<std::string>;
 
-std::string Show(const Row& row) {
-  std::string out;
-  for (const std::string& value : row) {
-    out += out.empty() ? "" : " | ";
-    out +=
-        value.size() > 60 ? value.substr(0, 50) + "…(" + std::to_string(value.size()) + ")" : value;
-  }
-  return out;
-}
-
 std::string CompareTable(const std::string& conninfo, const SnowflakeRows& rows_of,
                          const std::string& schema, const std::string& table,
                          const std::string& target_schema) {
@@ -156,21 +146,7 @@ std::string CompareTable(const std::string& conninfo, const SnowflakeRows& rows_
   }
   std::sort(left.begin(), left.end());
   std::sort(right.begin(), right.end());
-  if (left == right) return "";
-  std::vector<Row> missing, surplus;
-  std::set_difference(left.begin(), left.end(), right.begin(), right.end(),
-                      std::back_inserter(missing));
-  std::set_difference(right.begin(), right.end(), left.begin(), left.end(),
-                      std::back_inserter(surplus));
-  std::ostringstream text;
-  text << name << ": source " << left.size() << " rows, target " << right.size() << "; "
-       << missing.size() << " only in the source, " << surplus.size() << " only in the target ("
-       << Show(names) << ")\n";
-  for (size_t i = 0; i < std::min<size_t>(missing.size(), 4); ++i)
-    text << "  only in the source: " << Show(missing[i]) << "\n";
-  for (size_t i = 0; i < std::min<size_t>(surplus.size(), 4); ++i)
-    text << "  only in the target: " << Show(surplus[i]) << "\n";
-  return text.str();
+  return DescribeDifferences(name, left, right, {.columns = names, .other = "target"});
 }
 
 }  // namespace
