@@ -141,6 +141,18 @@ TEST_F(ControlE2e, ALostSlotNamesThePipelineInItsRemedy) {
   EXPECT_THAT(sync.err, HasSubstr("pipeline resync p"));
 }
 
+TEST_F(ControlE2e, SyncNamesEveryPipelineThatFails) {
+  config_.tables = "[none.x]";
+  config_.pipeline.push_back("enabled: true\n  q: {source: s, destination: d, tables: [none.y]}");
+  space_.Write(config_);
+  const Ended sync = space_.Sync();
+  EXPECT_EQ(sync.exit_code, 78) << sync.Describe();
+  for (const char* name : {"p", "q"}) {
+    EXPECT_THAT(sync.err, HasSubstr("\nerror ETL-S120: pipeline " + std::string(name) + ": "))
+        << sync.Describe();
+  }
+}
+
 // A wish is kept until the destination has begun the copy, whatever becomes of the process.
 class ResyncWish : public ControlE2e {
  protected:
