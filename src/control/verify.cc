@@ -180,6 +180,9 @@ class Verifier {
   }
 
   Result<VerifyReport> Run() {
+    if (spec_.read_password) {
+      ETL_ASSIGN_OR_RETURN(source_.password, spec_.read_password());
+    }
     ETL_ASSIGN_OR_RETURN(const Lsn target,
                          ReadSyncTarget(source_, work_.clock->Now() + std::chrono::seconds(30)));
     work_.supervisor->SetTarget(target);
