@@ -43,6 +43,16 @@ Status Lost(std::string_view code, std::string what, std::string why) {
                               .remedy = "etl-stream pipeline resync PIPELINE"});
 }
 
+// A server that still recovers may yet get there: a standby that was started anew, say.
+Status Behind(const SystemFacts& system, std::string what, std::string why) {
+  if (!system.in_recovery) return Lost("ETL-S205", std::move(what), std::move(why));
+  return MakeError(ErrorKind::kTransient, ErrorParts{.code = "ETL-S204",
+                                                     .what = std::move(what) + " as yet",
+                                                     .why = std::move(why) + "; it still recovers",
+                                                     .safe = {},
+                                                     .remedy = "it is tried again"});
+}
+
 std::string QuotedSlot(const std::string& name) { return "slot \"" + name + "\""; }
 
 // The temporary slot that `name` is made from. One name for a slot, so that runs that are killed
@@ -414,9 +424,9 @@ Status SourceSetup::CheckTimeline(const ResumePoint& resume, ResumeAnswer* answe
   answer->timeline = system_.timeline;
   if (resume.timeline == 0 || system_.timeline == resume.timeline) return Status::OK();
   if (system_.timeline < resume.timeline) {
-    return Lost("ETL-S205", "the source is on an older timeline than the stored position",
-                fmt::format("timeline {} instead of {}: a restored backup", system_.timeline,
-                            resume.timeline));
+    return Behind(system_, "the source is on an older timeline than the stored position",
+                  fmt::format("timeline {} instead of {}: a restored backup", system_.timeline,
+                              resume.timeline));
   }
   ETL_ASSIGN_OR_RETURN(
       const PgResult history,
@@ -458,9 +468,9 @@ Result<ResumeAnswer> SourceSetup::CheckResume(const ResumePoint& resume, Instant
   ResumeAnswer answer;
   ETL_RETURN_IF_ERROR(CheckTimeline(resume, &answer, deadline));
   if (system_.flush < resume.position) {
-    return Lost("ETL-S205", "the source stands before the stored position",
-                fmt::format("at {}, the destination at {}: a restored backup",
-                            FormatLsn(system_.flush), FormatLsn(resume.position)));
+    return Behind(system_, "the source stands before the stored position",
+                  fmt::format("at {}, the destination at {}: a restored backup",
+                              FormatLsn(system_.flush), FormatLsn(resume.position)));
   }
   return answer;
 }
