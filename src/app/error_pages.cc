@@ -352,9 +352,10 @@ constexpr ErrorPage kPages[] = {
     {"ETL-V004", "the pipeline does not stand still",
      "To compare, the pipeline is held for a moment, and it was started anew meanwhile. Look at "
      "`etl-stream status`, then run verify again."},
-    {"ETL-V005", "verify waited too long for an open transaction",
+    {"ETL-V005", "verify waited too long for a snapshot of the source",
      "The source gives a snapshot once the transactions that were open have ended, and one did not "
-     "within retry.give_up. The message names it. Nothing was held up meanwhile."},
+     "within retry.give_up; a standby, once its primary has logged which are open. The message "
+     "names it. Nothing was held up meanwhile."},
     {"ETL-S131", "the pipeline stopped in the process that runs it",
      "`sync` asked that process to bring the destination up to date. The message says why it "
      "stopped; mend that, then\n"

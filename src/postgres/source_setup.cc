@@ -338,6 +338,11 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
   Instant tell = started + std::chrono::seconds(2);
   std::unique_ptr<PgConnection> observer;
   std::vector<std::string> blockers;
+  const auto look = [&](PgConnection& through) {
+    auto asked = Blockers(through, In(std::chrono::seconds(1)));
+    if (asked.ok()) blockers = std::move(*asked);
+    if (blockers.empty() && system_.in_recovery) blockers.emplace_back(kAwaitedByStandby);
+  };
   const auto waiting = [&] {
     if (SystemClock().Now() < tell) return;
     tell = SystemClock().Now() + std::chrono::seconds(10);
@@ -347,9 +352,8 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
       if (made.ok()) observer = std::move(*made);
     }
     if (observer == nullptr) return;
-    if (auto asked = Blockers(*observer, In(std::chrono::seconds(1))); asked.ok())
-      blockers = *asked;
-    LogInfo("waiting for open transactions before the slot can be created",
+    look(*observer);
+    LogInfo("waiting before the slot can be created",
             {{"slot", name}, {"waiting_for", Join(blockers)}});
   };
   // A lasting slot is made as a copy of a temporary one. Whoever dies while it waits or before the
@@ -359,18 +363,17 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
   if (!created.ok()) {
     if (SystemClock().Now() < deadline || PartsOf(created).code == "ETL-S209")
       return WithContext(created, what);
-    if (blockers.empty()) {
-      if (auto asked = Blockers(*connection_, In(std::chrono::seconds(1))); asked.ok())
-        blockers = *asked;
-    }
-    return MakeError(
-        ErrorKind::kTransient,
-        ErrorParts{
-            .code = "ETL-S204",
-            .what = what + ": gave up waiting",
-            .why = "a slot can be created only when these have ended: " + Join(blockers),
-            .safe = "nothing was left behind",
-            .remedy = "end them: SELECT pg_terminate_backend(PID); or ROLLBACK PREPARED 'GID';"});
+    if (blockers.empty()) look(*connection_);
+    return MakeError(ErrorKind::kTransient,
+                     ErrorParts{.code = "ETL-S204",
+                                .what = what + ": gave up waiting",
+                                .why = "it waited for " + Join(blockers),
+                                .safe = "nothing was left behind",
+                                .remedy = system_.in_recovery
+                                              ? "on the primary: SELECT pg_log_standby_snapshot();"
+                                              : "end these transactions: SELECT "
+                                                "pg_terminate_backend(PID); or ROLLBACK PREPARED "
+                                                "'GID';"});
   }
   const Instant soon = In(std::chrono::seconds(10));
   if (!temporary) {
