@@ -343,6 +343,21 @@ Status DuckDbConnection::Append(const DuckDbTable& table, const arrow::RecordBat
   return appender.Close();
 }
 
+Result<bool> DuckDbConnection::Has(const DuckDbTable& table) {
+  struct Description {
+    duckdb_table_description description = nullptr;
+    ~Description() { duckdb_table_description_destroy(&description); }
+  } found;
+  if (duckdb_table_description_create_ext(connection_, table.catalog.c_str(), table.schema.c_str(),
+                                          table.name.c_str(), &found.description) == DuckDBSuccess)
+    return true;
+  const char* words = duckdb_table_description_error(found.description);
+  const std::string_view message = words == nullptr ? "no description" : words;
+  if (message.find("could be located") != message.npos) return false;
+  if (message.find("is not a") != message.npos) return true;  // A view.
+  return DuckDbError(DUCKDB_ERROR_INVALID, message, "look for " + table.Sql());
+}
+
 Status DuckDbConnection::Begin() {
   ETL_CHECK(!in_transaction_);
   ETL_RETURN_IF_ERROR(Execute("BEGIN TRANSACTION").status());

@@ -487,9 +487,13 @@ TEST_F(DuckDbDestinationTest, ATableThatSomebodyElseMadeIsNeverTouched) {
   Send({3000}, {Changes(schema, {2008}, {{Op::kInsert, {"1", "null"}}})});
   EXPECT_EQ(Lines("SELECT a::VARCHAR FROM public.taken"), std::vector<std::string>{"42"});
   Open(Mode::kMirror);
-  Sql("DROP TABLE public.taken");
-  Send({4000}, {CopyStart{.schema = schema, .generation = 2, .from = {4000}}});
-  EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = 2}).folds.at(0).folded);
+  Sql("DROP TABLE public.taken; CREATE VIEW public.TAKEN AS SELECT 43 AS a");
+  EXPECT_EQ(
+      Send({3500}, {CopyStart{.schema = schema, .generation = 2, .from = {3500}}}).stopped.size(),
+      1u);
+  Sql("DROP VIEW public.taken");
+  Send({4000}, {CopyStart{.schema = schema, .generation = 3, .from = {4000}}});
+  EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = 3}).folds.at(0).folded);
 }
 
 TEST_F(DuckDbDestinationTest, TwoTablesMaySwapTheirNames) {

@@ -327,15 +327,9 @@ Result<std::optional<std::string>> DuckDbDestination::WhyRefused(const TableSche
       FoldName(found->second.target_schema) == FoldName(schema.schema) &&
       FoldName(found->second.target_name) == FoldName(schema.name))
     return Answer();
-  ETL_ASSIGN_OR_RETURN(
-      const int64_t foreign,
-      connection_->Number(fmt::format(
-          "SELECT (SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() "
-          "AND lower(schema_name) = lower({0}) AND lower(table_name) = lower({1})) + (SELECT "
-          "count(*) FROM duckdb_views() WHERE database_name = current_database() AND "
-          "lower(schema_name) = lower({0}) AND lower(view_name) = lower({1}))",
-          QuoteLiteral(schema.schema), QuoteLiteral(schema.name))));
-  if (foreign > 0)
+  ETL_ASSIGN_OR_RETURN(const bool foreign,
+                       connection_->Has(connection_->Table(schema.schema, schema.name)));
+  if (foreign)
     return Answer("a table or view of that name is in the file, and this engine did not make it");
   return Answer();
 }
