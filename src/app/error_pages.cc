@@ -214,8 +214,9 @@ constexpr ErrorPage kPages[] = {
     {"ETL-D113", "an answer of the destination cannot be understood",
      "Snowflake's own words are in the message. If it stays, please report it with the log."},
     {"ETL-D120", "the destination's table does not fit",
-     "A table of that name was not made by etl-stream, or cannot be changed as the source was. "
-     "Rename or drop it, then pipeline resync --table."},
+     "A table of that name was not made by etl-stream, or cannot be changed as the source was: "
+     "rename or drop it, then pipeline resync --table. Or it has more columns than DuckDB can "
+     "append to within its part of limits.memory: the message says how much it needs."},
     {"ETL-D121", "the DuckDB file cannot be opened",
      "DuckDB's own words are in the message: another version's format, a damaged file, or missing "
      "rights."},
@@ -248,9 +249,10 @@ constexpr ErrorPage kPages[] = {
      "changes; end any other process.\n"
      "A pipeline tries again by itself."},
     {"ETL-D132", "DuckDB ran out of memory",
-     "Nothing of the transaction at hand was stored. Raise limits.memory; or limits.spill, or the "
-     "free "
-     "space of its folder, where what may be spilled is used up."},
+     "Nothing of the transaction at hand was stored. Raise limits.memory, of which DuckDB has a "
+     "half; to append to a table it needs about 0.5 MiB for each of its columns at once (`check` "
+     "tells). Or raise limits.spill, or the free space of its folder, where what may be spilled is "
+     "used up."},
     {"ETL-D133", "it is not known whether a transaction was stored",
      "It is looked up at the next start; nothing is lost or repeated."},
     {"ETL-D134", "DuckDB refused a transaction", "It is tried again from the stored position."},

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "config/memory_parts.h"
 #include "destination/duckdb/duckdb_probe.h"
 #include "destination/snowflake/key.h"
 #include "destination/snowflake/snowflake_probe.h"
@@ -192,6 +193,7 @@ CheckPart CheckDestination(const Config& config, const PipelineConfig& pipeline,
   DuckDbProbe probe;
   probe.file.path = destination.path;
   probe.file.release = destination.release;
+  probe.file.memory_bytes = DuckDbMemory(config);
   probe.pipeline = pipeline.name;
   probe.tables = look.tables;
   AddFindings(ProbeDuckDb(probe), &part);

@@ -195,7 +195,9 @@ Status DuckDbError(duckdb_error_type type, std::string_view message, std::string
     parts.code = "ETL-D132";
     parts.safe = "nothing of the transaction at hand was stored";
     // DuckDB says the same when it may not spill any more.
-    parts.remedy = "raise limits.memory, or limits.spill where what may be spilled is used up";
+    parts.remedy =
+        "raise limits.memory (an append needs about 0.5 MiB for each column of its table), or "
+        "limits.spill where what may be spilled is used up";
     return MakeError(ErrorKind::kTransient, std::move(parts));
   }
   if (type == DUCKDB_ERROR_IO || type == DUCKDB_ERROR_FATAL || type == DUCKDB_ERROR_TRANSACTION ||

@@ -496,6 +496,31 @@ TEST_F(DuckDbDestinationTest, ATableThatSomebodyElseMadeIsNeverTouched) {
   EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = 3}).folds.at(0).folded);
 }
 
+// DuckDB would fail at each change of it, and the whole pipeline with it.
+TEST_F(DuckDbDestinationTest, ATableOfMoreColumnsThanItsMemoryTakesIsSetAside) {
+  Open(Mode::kMirror);
+  const auto widen = [](TableSchema* schema) {
+    for (int16_t i = 3; i <= 600; ++i)
+      schema->columns.push_back({i, "c" + std::to_string(i), ModelType(TypeKind::kInt4)});
+  };
+  const auto wide = Schema(1, "wide");
+  widen(wide.get());
+  const Progress refused =
+      Send({2000}, {CopyStart{.schema = wide, .generation = 1, .from = {2000}}});
+  ASSERT_EQ(refused.stopped.size(), 1u);
+  EXPECT_EQ(refused.stopped[0].code, "ETL-D120");
+  EXPECT_NE(refused.stopped[0].reason.find("needs 305 MiB at once, and has 256 MiB"),
+            std::string::npos)
+      << refused.stopped[0].reason;
+  const TableSchemaPtr narrow = Schema(2, "narrow");
+  MakeLive(narrow, {3000});
+  const auto grown = std::make_shared<TableSchema>(*narrow);
+  widen(grown.get());
+  const Progress stopped = Send({4000}, {SchemaChange{.from = narrow, .to = grown}});
+  ASSERT_EQ(stopped.stopped.size(), 1u);
+  EXPECT_EQ(stopped.stopped[0].table, narrow->id);
+}
+
 TEST_F(DuckDbDestinationTest, TwoTablesMaySwapTheirNames) {
   Open(Mode::kMirror);
   const TableSchemaPtr a = Schema(1, "a"), b = Schema(2, "b");
