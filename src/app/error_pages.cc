@@ -251,7 +251,8 @@ constexpr ErrorPage kPages[] = {
     {"ETL-D132", "DuckDB ran out of memory",
      "Nothing of the transaction at hand was stored. Raise limits.memory, of which DuckDB has a "
      "half; to append to a table it needs about 0.5 MiB for each of its columns at once (`check` "
-     "tells). Or raise limits.spill, or the free space of its folder, where what may be spilled is "
+     "tells), and to commit, room for 2,048 of the table's rows: 200 MiB where they have 100 KiB. "
+     "Or raise limits.spill, or the free space of its folder, where what may be spilled is "
      "used up."},
     {"ETL-D133", "it is not known whether a transaction was stored",
      "It is looked up at the next start; nothing is lost or repeated."},

@@ -196,7 +196,8 @@ Status DuckDbError(duckdb_error_type type, std::string_view message, std::string
     parts.safe = "nothing of the transaction at hand was stored";
     // DuckDB says the same when it may not spill any more.
     parts.remedy =
-        "raise limits.memory (an append needs about 0.5 MiB for each column of its table), or "
+        "raise limits.memory (to append, DuckDB's half of it needs about 0.5 MiB for each column "
+        "of the table, and to commit it needs room for 2,048 of its rows at once), or "
         "limits.spill where what may be spilled is used up";
     return MakeError(ErrorKind::kTransient, std::move(parts));
   }
