@@ -141,6 +141,50 @@ TEST_F(ControlE2e, ALostSlotNamesThePipelineInItsRemedy) {
   EXPECT_THAT(sync.err, HasSubstr("pipeline resync p"));
 }
 
+TEST_F(ControlE2e, SyncNamesEveryPipelineThatFails) {
+  config_.tables = "[none.x]";
+  config_.pipeline.push_back("enabled: true\n  q: {source: s, destination: d, tables: [none.y]}");
+  space_.Write(config_);
+  const Ended sync = space_.Sync();
+  EXPECT_EQ(sync.exit_code, 78) << sync.Describe();
+  for (const char* name : {"p", "q"}) {
+    EXPECT_THAT(sync.err, HasSubstr("\nerror ETL-S120: pipeline " + std::string(name) + ": "))
+        << sync.Describe();
+  }
+}
+
+// What was connected stays so; what connects anew, for a table without a key or to compare, does
+// not get in with the former password.
+TEST_F(ControlE2e, APasswordThatIsChangedIsTakenUp) {
+  const auto set_password = [&](const std::string& word) {
+    ASSERT_TRUE(Sql("ALTER ROLE " + role_ + " PASSWORD '" + word + "'"));
+    space_.WriteFile("word", word);
+    std::filesystem::permissions(space_.path("word"), std::filesystem::perms(0600));
+  };
+  ASSERT_TRUE(
+      Sql("CREATE TABLE public.c (v text); INSERT INTO public.c VALUES ('one'); CREATE ROLE " +
+          role_ + " LOGIN REPLICATION; GRANT SELECT ON public.a, public.c TO " + role_ +
+          "; CREATE PUBLICATION etl_p FOR TABLE public.a, public.c"));
+  set_password("one");
+  config_.url = server_->TcpConnInfo(database_) + " user=" + role_;
+  config_.source = ", password: {file: word}";
+  config_.tables = "[public.a, public.c]";
+  space_.Write(config_);
+  Running run = space_.Start({"run"});
+  ASSERT_TRUE(Eventually([&] { return Phase() == "running"; })) << run.err_so_far();
+  set_password("two");
+  const Ended verify = space_.Run({"verify", "p"});
+  EXPECT_EQ(verify.exit_code, 0) << verify.Describe();
+  ASSERT_EQ(space_.Run({"pipeline", "resync", "p", "--table", "public.c", "--yes"}).exit_code, 0);
+  EXPECT_TRUE(
+      Eventually([&] { return run.err_so_far().find("generation=2") != std::string::npos; }));
+  EXPECT_TRUE(Eventually([&] { return Phase() == "running"; })) << Status();
+  EXPECT_EQ(space_.Sync().exit_code, 0);
+  EXPECT_EQ(TablePhase("public.c"), "live");
+  run.Signal(SIGTERM);
+  EXPECT_EQ(run.Wait(seconds(12)).exit_code, 0);
+}
+
 // A wish is kept until the destination has begun the copy, whatever becomes of the process.
 class ResyncWish : public ControlE2e {
  protected:

@@ -193,6 +193,36 @@ TEST_F(Crash, AtANewTimelineDuringACopy) {
   }
 }
 
+// It lets sessions in before it can be decoded from, and before it has got to where it was.
+TEST_F(Crash, WhileTheServerStillRecovers) {
+  ASSERT_EQ(space_.Sync().exit_code, 0);
+  Change(3);
+  ASSERT_TRUE(server_->Stop().ok());
+  { std::ofstream signal_file(server_->directory() + "/data/standby.signal"); }
+  ASSERT_TRUE(server_->Restart().ok());
+  const auto move = [&](const char* by) {
+    return ExecuteDuckDb(space_.duckdb(),
+                         std::string("UPDATE copy._etl.progress SET position = position ") + by);
+  };
+  ASSERT_TRUE(move("+ 1000000000").ok());
+  const Workspace::Config patient = config_;
+  config_.pipeline.back() = "retry: {max_delay: 100ms, give_up: 200ms}";
+  space_.Write(config_);
+  const Ended behind = space_.Sync();
+  EXPECT_EQ(behind.exit_code, 75) << behind.Describe();
+  EXPECT_THAT(behind.err, testing::HasSubstr("still recovers")) << behind.Describe();
+  ASSERT_TRUE(move("- 1000000000").ok());
+  space_.Write(config_ = patient);
+  Running sync = space_.Start({"sync"});
+  EXPECT_TRUE(Eventually([&] {
+    return sync.err_so_far().find("while in recovery") != std::string::npos;
+  })) << sync.err_so_far();
+  EXPECT_EQ(server_->Value("SELECT pg_promote()"), "t");
+  const Ended ended = sync.Wait(std::chrono::seconds(30));
+  EXPECT_EQ(ended.exit_code, 0) << ended.Describe();
+  EXPECT_EQ(Different(), "");
+}
+
 // With the least memory, and a table of more vectors than a quarter of DuckDB's part may hold: the
 // second piece of the transaction builds the table anew.
 TEST_F(Crash, WhileATableIsBuiltAnew) {

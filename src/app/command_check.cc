@@ -52,11 +52,11 @@ Result<int> CheckCommand(Session& session) {
   const Clock& clock = SystemClock();
   const Instant start = clock.Now();
   const CheckReport report = RunChecks(session.config(), pipelines, clock);
-  if (session.line().fix_sql) {
+  if (session.line().json) {
+    Print(CheckToJson(report, session.line().fix_sql) + "\n");
+  } else if (session.line().fix_sql) {
     const std::string sql = FixSql(report);
     Print(sql.empty() ? "-- nothing to do\n" : sql);
-  } else if (session.line().json) {
-    Print(CheckToJson(report) + "\n");
   } else {
     Print(AsText(report, std::chrono::duration<double>(clock.Now() - start).count()));
   }

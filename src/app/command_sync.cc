@@ -1,4 +1,5 @@
 #include "app/commands.h"
+#include "app/error_printer.h"
 #include "app/work_context.h"
 
 namespace etl {
@@ -9,10 +10,11 @@ Result<int> SyncCommand(Session& session) {
                        session.Choose(session.line().pipelines));
   ETL_ASSIGN_OR_RETURN(const std::unique_ptr<WorkContext> work,
                        WorkContext::Make(session, std::move(pipelines), /*bar=*/true));
-  const Status outcome = RunSync(work->control());
+  const std::vector<Status> failures = RunSync(work->control());
   work->FinishProgress();
-  ETL_RETURN_IF_ERROR(outcome);
-  return 0;
+  if (failures.empty()) return 0;
+  for (size_t i = 0; i + 1 < failures.size(); ++i) PrintError(FormatError(failures[i]));
+  return failures.back();
 }
 
 }  // namespace etl

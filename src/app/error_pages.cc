@@ -214,8 +214,9 @@ constexpr ErrorPage kPages[] = {
     {"ETL-D113", "an answer of the destination cannot be understood",
      "Snowflake's own words are in the message. If it stays, please report it with the log."},
     {"ETL-D120", "the destination's table does not fit",
-     "A table of that name was not made by etl-stream, or cannot be changed as the source was. "
-     "Rename or drop it, then pipeline resync --table."},
+     "A table of that name was not made by etl-stream, or cannot be changed as the source was: "
+     "rename or drop it, then pipeline resync --table. Or it has more columns than DuckDB can "
+     "append to within its part of limits.memory: the message says how much it needs."},
     {"ETL-D121", "the DuckDB file cannot be opened",
      "DuckDB's own words are in the message: another version's format, a damaged file, or missing "
      "rights."},
@@ -248,9 +249,11 @@ constexpr ErrorPage kPages[] = {
      "changes; end any other process.\n"
      "A pipeline tries again by itself."},
     {"ETL-D132", "DuckDB ran out of memory",
-     "Nothing of the transaction at hand was stored. Raise limits.memory; or limits.spill, or the "
-     "free "
-     "space of its folder, where what may be spilled is used up."},
+     "Nothing of the transaction at hand was stored. Raise limits.memory, of which DuckDB has a "
+     "half; to append to a table it needs about 0.5 MiB for each of its columns at once (`check` "
+     "tells), and to commit, room for 2,048 of the table's rows: 200 MiB where they have 100 KiB. "
+     "Or raise limits.spill, or the free space of its folder, where what may be spilled is "
+     "used up."},
     {"ETL-D133", "it is not known whether a transaction was stored",
      "It is looked up at the next start; nothing is lost or repeated."},
     {"ETL-D134", "DuckDB refused a transaction", "It is tried again from the stored position."},
@@ -352,9 +355,10 @@ constexpr ErrorPage kPages[] = {
     {"ETL-V004", "the pipeline does not stand still",
      "To compare, the pipeline is held for a moment, and it was started anew meanwhile. Look at "
      "`etl-stream status`, then run verify again."},
-    {"ETL-V005", "verify waited too long for an open transaction",
+    {"ETL-V005", "verify waited too long for a snapshot of the source",
      "The source gives a snapshot once the transactions that were open have ended, and one did not "
-     "within retry.give_up. The message names it. Nothing was held up meanwhile."},
+     "within retry.give_up; a standby, once its primary has logged which are open. The message "
+     "names it. Nothing was held up meanwhile."},
     {"ETL-S131", "the pipeline stopped in the process that runs it",
      "`sync` asked that process to bring the destination up to date. The message says why it "
      "stopped; mend that, then\n"

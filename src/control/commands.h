@@ -35,9 +35,9 @@ Status RunService(ControlContext& context,
                   const std::function<std::shared_ptr<const Config>()>& reload);
 
 /// `sync`: brings the destinations up to where the source stands now. Where another process runs
-/// the pipeline, waits until that one has got there. kNegative if a table or a pipeline was left
-/// behind.
-Status RunSync(ControlContext& context);
+/// the pipeline, waits until that one has got there. Gives a failure for each pipeline that did not
+/// get there (kNegative if it, or a table of it, was left behind); the last one is the gravest.
+std::vector<Status> RunSync(ControlContext& context);
 
 struct VerifyOptions {
   std::string pipeline;

@@ -5,15 +5,13 @@
 
 #include <fmt/format.h>
 
+#include "config/memory_parts.h"
 #include "destination/duckdb/duckdb_destination.h"
 #include "destination/snowflake/key.h"
 #include "destination/snowflake/snowflake_destination.h"
 
 namespace etl {
 namespace {
-
-// DuckDB's own limit is a part of limits.memory; the rest is for batches on their way.
-int64_t DuckDbShare(int64_t memory) { return std::max<int64_t>(memory / 2, int64_t{64} << 20); }
 
 // The writer's own thread does the work. With a second one DuckDB spins wherever it waits for it,
 // which takes the time that the reader and a server on the same machine need.
@@ -28,17 +26,6 @@ constexpr int64_t kSnowflakeBytesMin = int64_t{8} << 20;
 constexpr int64_t kSnowflakeBytesMax = int64_t{64} << 20;
 int64_t SnowflakeShare(int64_t memory) { return memory / 4; }
 
-int CountDuckDbFiles(const Config& config) {
-  return static_cast<int>(std::count_if(
-      config.destinations.begin(), config.destinations.end(), [&](const auto& destination) {
-        return !destination.second.snowflake.has_value() &&
-               std::any_of(config.pipelines.begin(), config.pipelines.end(),
-                           [&](const auto& pipeline) {
-                             return pipeline.second.destination == destination.first;
-                           });
-      }));
-}
-
 int CountSnowflakePipelines(const Config& config) {
   return static_cast<int>(
       std::count_if(config.pipelines.begin(), config.pipelines.end(), [&](const auto& pipeline) {
@@ -47,8 +34,9 @@ int CountSnowflakePipelines(const Config& config) {
 }
 
 // What the destinations do not take.
-int64_t BatchShare(int64_t memory, int duckdb_files, int snowflake_pipelines) {
-  const int64_t taken = (duckdb_files > 0 ? DuckDbShare(memory) : 0) +
+int64_t BatchShare(const Config& config, int snowflake_pipelines) {
+  const int64_t memory = config.limits.memory;
+  const int64_t taken = CountDuckDbFiles(config) * DuckDbMemory(config) +
                         (snowflake_pipelines > 0 ? SnowflakeShare(memory) : 0);
   return std::max<int64_t>(memory - taken, int64_t{16} << 20);
 }
@@ -80,13 +68,13 @@ ColumnRules RulesOf(const ColumnRulesConfig& config) {
 }  // namespace
 
 ProcessResources::ProcessResources(const Config& config)
-    : ProcessResources(config, CountDuckDbFiles(config), CountSnowflakePipelines(config)) {}
+    : ProcessResources(config, CountSnowflakePipelines(config)) {}
 
-ProcessResources::ProcessResources(const Config& config, int duckdb_files, int snowflake_pipelines)
-    : budget_(BatchShare(config.limits.memory, duckdb_files, snowflake_pipelines)),
+ProcessResources::ProcessResources(const Config& config, int snowflake_pipelines)
+    : budget_(BatchShare(config, snowflake_pipelines)),
       disk_(config.limits.spill),
       limits_(config.limits),
-      duckdb_memory_(DuckDbShare(config.limits.memory) / std::max(duckdb_files, 1)),
+      duckdb_memory_(DuckDbMemory(config)),
       snowflake_bytes_(
           std::clamp(SnowflakeShare(config.limits.memory) / std::max(snowflake_pipelines, 1),
                      kSnowflakeBytesMin, kSnowflakeBytesMax)) {}

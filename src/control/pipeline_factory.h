@@ -28,7 +28,7 @@ class ProcessResources {
   std::shared_ptr<DuckDbFile> FileOf(const DestinationConfig& destination);
 
  private:
-  ProcessResources(const Config& config, int duckdb_files, int snowflake_pipelines);
+  ProcessResources(const Config& config, int snowflake_pipelines);
 
   ByteBudget budget_;
   ByteBudget disk_;

@@ -230,11 +230,10 @@ Status BeginOne(ControlContext& context, Syncing& sync, ProcessResources& resour
       sync.target = *target;
       break;
     }
-    if (PolicyFor(KindOf(target.status())) == Policy::kStop) return target.status();
     const Instant again = context.clock.Now() + backoff.Next();
-    if (again >= patience || context.interrupt.stopping()) {
-      return target.status();
-    }
+    if (PolicyFor(KindOf(target.status())) == Policy::kStop || again >= patience ||
+        context.interrupt.stopping())
+      return WithContext(target.status(), "pipeline " + sync.name);
     LogWarn("the source cannot be reached",
             {{"pipeline", sync.name}, {"error", ErrorLine(target.status())}});
     while (context.clock.Now() < again && !context.interrupt.stopping()) WaitALittle(context);
@@ -277,7 +276,7 @@ void WriteStatus(ControlContext& context, const Syncing& sync) {
 
 }  // namespace
 
-Status RunSync(ControlContext& context) {
+std::vector<Status> RunSync(ControlContext& context) {
   ProcessResources resources(*context.config);
   std::vector<Syncing> syncs;
   for (const std::string& name : context.pipelines) syncs.push_back({.name = name});
@@ -296,7 +295,7 @@ Status RunSync(ControlContext& context) {
     for (const Syncing& sync : syncs) WriteStatus(context, sync);
     next_status = context.clock.Now() + kWriteStatus;
   }
-  Status worst;
+  std::vector<Status> failures;
   const Instant deadline = context.clock.Now() + context.config->limits.shutdown;
   for (Syncing& sync : syncs) {
     if (sync.supervisor != nullptr) {
@@ -304,10 +303,13 @@ Status RunSync(ControlContext& context) {
       AcknowledgeFulfilled(context, sync);
       WriteStatus(context, sync);
     }
-    if (!sync.outcome.ok() && (worst.ok() || KindOf(worst) == ErrorKind::kNegative))
-      worst = sync.outcome;
+    if (!sync.outcome.ok()) failures.push_back(sync.outcome);
   }
-  return worst;
+  // A failure says more than a verdict.
+  std::stable_sort(failures.begin(), failures.end(), [](const Status& a, const Status& b) {
+    return KindOf(a) == ErrorKind::kNegative && KindOf(b) != ErrorKind::kNegative;
+  });
+  return failures;
 }
 
 }  // namespace etl

@@ -180,6 +180,9 @@ class Verifier {
   }
 
   Result<VerifyReport> Run() {
+    if (spec_.read_password) {
+      ETL_ASSIGN_OR_RETURN(source_.password, spec_.read_password());
+    }
     ETL_ASSIGN_OR_RETURN(const Lsn target,
                          ReadSyncTarget(source_, work_.clock->Now() + std::chrono::seconds(30)));
     work_.supervisor->SetTarget(target);
@@ -259,16 +262,14 @@ class Verifier {
       work_.supervisor->WithPipeline([below = wait.below](Pipeline& pipeline) {
         if (pipeline.board().frozen) pipeline.Command(HoldAt{below});
       });
-      const bool another = waited && waited->transaction != wait.transaction;
+      const bool another = waited && waited->remedy != wait.remedy;
       waited = wait;
       const Instant now = work_.clock->Now();
       if (now < begun + kTellAfter || (now < tell && !another)) return;
       tell = now + kTellEvery;
-      const std::string line =
-          fmt::format("{} to end transaction {}", wait.holder, wait.transaction);
       LogInfo("verify waits, the pipeline goes on",
-              {{"pipeline", spec_.name}, {"waiting_for", line}});
-      if (work_.on_wait) work_.on_wait("verify waits for " + line);
+              {{"pipeline", spec_.name}, {"waiting_for", wait.what}});
+      if (work_.on_wait) work_.on_wait("verify waits for " + wait.what);
     };
     Result<std::unique_ptr<SlotSnapshot>> opened = SlotSnapshot::Open(source_, deadline, waiting);
     if (opened.ok()) {
@@ -277,15 +278,12 @@ class Verifier {
     }
     ETL_RETURN_IF_ERROR(CheckAsked());
     if (!waited || work_.clock->Now() < deadline) return opened.status();
-    return MakeError(
-        ErrorKind::kTransient,
-        {.code = "ETL-V005",
-         .what = fmt::format("pipeline {}: transaction {} has not ended, so verify has "
-                             "no snapshot of the source",
-                             spec_.name, waited->transaction),
-         .why = waited->holder + " holds it",
-         .safe = "the pipeline went on meanwhile; nothing was changed",
-         .remedy = "end that transaction, then run verify again"});
+    return MakeError(ErrorKind::kTransient,
+                     {.code = "ETL-V005",
+                      .what = "pipeline " + spec_.name + ": verify has no snapshot of the source",
+                      .why = "it waited for " + waited->what,
+                      .safe = "the pipeline went on meanwhile; nothing was changed",
+                      .remedy = waited->remedy});
   }
 
   Result<VerifyReport> CompareAll(Lsn position) {

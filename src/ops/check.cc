@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "config/memory_parts.h"
 #include "destination/duckdb/duckdb_probe.h"
 #include "destination/snowflake/key.h"
 #include "destination/snowflake/snowflake_probe.h"
@@ -192,10 +193,27 @@ CheckPart CheckDestination(const Config& config, const PipelineConfig& pipeline,
   DuckDbProbe probe;
   probe.file.path = destination.path;
   probe.file.release = destination.release;
+  probe.file.memory_bytes = DuckDbMemory(config);
   probe.pipeline = pipeline.name;
   probe.tables = look.tables;
   AddFindings(ProbeDuckDb(probe), &part);
   return part;
+}
+
+// The statements of a script that has one a line, without its comments. A name may hold a line's
+// end.
+std::vector<std::string> Statements(std::string_view script) {
+  std::vector<std::string> statements;
+  while (!script.empty()) {
+    if (script.starts_with("--")) {
+      script.remove_prefix(std::min(script.find('\n'), script.size() - 1) + 1);
+      continue;
+    }
+    const size_t end = std::min(script.find(";\n"), script.size() - 1) + 1;
+    statements.emplace_back(script.substr(0, end));
+    script.remove_prefix(std::min(end + 1, script.size()));
+  }
+  return statements;
 }
 
 bool Passed(const CheckPart& part, std::string_view id) {
@@ -266,13 +284,9 @@ std::string FixSql(const CheckReport& report) {
       if (finding.severity == Severity::kOk || finding.sql.empty()) continue;
       // What the grants above hold already is not said again.
       std::string fresh;
-      size_t begin = 0;
-      while (begin < finding.sql.size()) {
-        const size_t end = std::min(finding.sql.find(";\n", begin), finding.sql.size() - 1) + 1;
-        const std::string statement = finding.sql.substr(begin, end - begin);
+      for (const std::string& statement : Statements(finding.sql)) {
         if (!seen.contains(part.name + "\n" + statement))
           fresh += (fresh.empty() ? "" : "\n") + statement;
-        begin = end + 1;
       }
       if (!fresh.empty()) add(finding.id + " " + finding.what, fresh);
     }
@@ -280,8 +294,13 @@ std::string FixSql(const CheckReport& report) {
   return out;
 }
 
-std::string CheckToJson(const CheckReport& report) {
-  std::string checks;
+std::string CheckToJson(const CheckReport& report, bool with_fix_sql) {
+  std::string checks, fix_sql;
+  if (with_fix_sql) {
+    for (const std::string& statement : Statements(FixSql(report)))
+      fix_sql += (fix_sql.empty() ? "" : ",") + JsonQuote(statement);
+    fix_sql = fmt::format(R"(,"fix_sql":[{}])", fix_sql);
+  }
   for (const CheckPart& part : report.parts) {
     for (const CheckFinding& finding : part.findings) {
       if (!checks.empty()) checks += ",";
@@ -292,9 +311,9 @@ std::string CheckToJson(const CheckReport& report) {
           JsonQuote(finding.why), JsonQuote(finding.remedy), JsonQuote(finding.sql));
     }
   }
-  return fmt::format(R"({{"ok":{},"failed":{},"warnings":{},"passed":{},"checks":[{}]}})",
+  return fmt::format(R"({{"ok":{},"failed":{},"warnings":{},"passed":{},"checks":[{}]{}}})",
                      report.ok(), report.Count(Severity::kFail), report.Count(Severity::kWarn),
-                     report.Count(Severity::kOk), checks);
+                     report.Count(Severity::kOk), checks, fix_sql);
 }
 
 }  // namespace etl

@@ -44,7 +44,8 @@ CheckReport RunChecks(const Config& config, const std::vector<std::string>& pipe
 /// The least rights that both ends need, then the SQL of every failed and warned finding that has
 /// some, each once, ready for a DBA.
 std::string FixSql(const CheckReport& report);
-std::string CheckToJson(const CheckReport& report);
+/// `with_fix_sql`: with the statements of FixSql as an array.
+std::string CheckToJson(const CheckReport& report, bool with_fix_sql = false);
 
 /// An error as a failed finding.
 CheckFinding FindingOf(const Status& status);

@@ -52,6 +52,10 @@ TEST(Check, FixSqlHoldsEachStatementOnce) {
   report.parts.push_back({"source s", "p", "", {finding, passed}});
   report.parts.push_back({"source s", "q", "", {finding}});
   EXPECT_EQ(FixSql(report), "-- source s\n-- S13 no key\nALTER TABLE a REPLICA IDENTITY FULL;\n");
+  report.parts[0].grants = {"GRANT USAGE ON SCHEMA \"a\nb\" TO r", "GRANT x TO r"};
+  EXPECT_THAT(CheckToJson(report, true),
+              HasSubstr("],\"fix_sql\":[\"GRANT USAGE ON SCHEMA \\\"a\\nb\\\" TO r;\",\"GRANT x "
+                        "TO r;\",\"ALTER TABLE a REPLICA IDENTITY FULL;\"]}"));
 }
 
 }  // namespace

@@ -92,7 +92,11 @@ void Supervisor::Run() {
     if (progress_ || !failing_since_) failing_since_ = started_ ? now : begun;
     const std::string line = ErrorLine(outcome);
     const bool patience_over = retry_.give_up && now - *failing_since_ >= *retry_.give_up;
-    if (PolicyFor(KindOf(outcome)) == Policy::kStop || patience_over) {
+    // A life that began was let in then; the next one reads the password anew.
+    const bool refused = KindOf(outcome) == ErrorKind::kAuth;
+    const bool let_in_before = refused && started_ && !was_refused_;
+    was_refused_ = refused;
+    if ((PolicyFor(KindOf(outcome)) == Policy::kStop && !let_in_before) || patience_over) {
       LogError(
           "pipeline stopped",
           {{"pipeline", spec_.name}, {"kind", ErrorKindName(KindOf(outcome))}, {"error", line}});

@@ -126,7 +126,6 @@ class Supervisor {
 
   // The supervisor's thread only.
   bool paused_ = false;
-  bool tried_after_stop_ = false;
   History history_ = History::kKeep;  ///< for the next life
   /// When a resync of everything was asked for; none once it is done.
   std::optional<Instant> resync_asked_;
@@ -141,6 +140,7 @@ class Supervisor {
   std::map<std::string, int64_t> copied_;  ///< table → the most rows that a copy had read
   bool started_ = false;                   ///< this life: it came to be
   bool progress_ = false;                  ///< this life: it got somewhere
+  bool was_refused_ = false;               ///< the life before ended so (kAuth)
   std::optional<Instant> failing_since_;   ///< when the first failure since the last progress began
 };
 

@@ -190,6 +190,12 @@ TEST(ServerErrors, BecomeKindAndCode) {
   EXPECT_EQ(map("55000", "can no longer access replication slot \"s\""), "ETL-S203 lost");
   EXPECT_EQ(map("55000", "logical decoding requires wal_level >= logical"), "ETL-S108 config");
   EXPECT_EQ(map("57P01", "terminating connection"), "ETL-S204 transient");
+  EXPECT_EQ(map("0A000", "logical decoding cannot be used while in recovery"),
+            "ETL-S204 transient");
+  EXPECT_EQ(map("55000", "recovery is in progress"), "ETL-S204 transient");
+  EXPECT_EQ(map("25006", "cannot execute CREATE PUBLICATION during recovery"),
+            "ETL-S204 transient");
+  EXPECT_EQ(map("0A000", "something unsupported"), "ETL-S199 internal");
   EXPECT_EQ(map("42501", "permission denied for table t"), "ETL-S103 auth");
   EXPECT_EQ(map("XX000", "something odd"), "ETL-S199 internal");
   EXPECT_EQ(map("XX000", "could not map filenode \"base/5/16464\" to relation OID"),

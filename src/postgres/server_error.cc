@@ -77,6 +77,15 @@ Status MapUndefined(const ServerError& error, std::string_view what) {
 Status MapServerError(const ServerError& error, std::string_view what) {
   const std::string& state = error.sqlstate;
   const std::string words = Words(error);
+  // Sessions are let in while a server still recovers, before it is promoted.
+  const bool recovering = Has(error.message, "in recovery") ||
+                          Has(error.message, "recovery is in progress") ||
+                          Has(error.message, "during recovery");
+  if (recovering && (state == "0A000" || state == "55000" || state == "25006")) {
+    return Error(ErrorKind::kTransient, "ETL-S204", what, words,
+                 "it is tried again until the recovery has ended; to stay a standby, the source "
+                 "needs PostgreSQL 16");
+  }
   if (state == "55006") {
     return Error(ErrorKind::kBusy, "ETL-S202", what, words,
                  "end the other user of the slot, or wait until PostgreSQL notices that it is gone "

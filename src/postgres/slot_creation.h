@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "postgres/connection.h"
 
@@ -17,6 +18,11 @@ namespace etl {
 /// `waiting` is called about every 100 ms.
 Status CreateTemporarySlot(PgConnection& connection, const std::string& name, Instant deadline,
                            const std::function<void()>& waiting);
+
+/// What a standby waits for besides: nothing there tells it which transactions are open.
+inline constexpr std::string_view kAwaitedByStandby =
+    "the primary to log which transactions are open (it does so every 15 s or so while it is "
+    "written to, and at SELECT pg_log_standby_snapshot();)";
 
 /// What failed to make a slot that is wanted for a moment only: that none was free may pass
 /// (kBusy).

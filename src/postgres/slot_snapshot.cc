@@ -26,9 +26,10 @@ std::string TemporarySlotName() {
 // starts with is written once they have ended, so the slot's position lies behind that: but for the
 // moment in which a transaction that has ended still holds its locks, which the caller has to bear.
 Result<std::optional<SlotWait>> WaitOf(PgConnection& observer, int pid, Instant deadline) {
-  ETL_ASSIGN_OR_RETURN(
-      const PgResult position,
-      observer.Query(fmt::format("SELECT {}, {}", kInsertPositionSql, kSegmentSizeSql), deadline));
+  ETL_ASSIGN_OR_RETURN(const PgResult position,
+                       observer.Query(fmt::format("SELECT {}, {}, pg_is_in_recovery()",
+                                                  kInsertPositionSql, kSegmentSizeSql),
+                                      deadline));
   ETL_ASSIGN_OR_RETURN(
       const PgResult row,
       observer.Query(
@@ -43,12 +44,19 @@ Result<std::optional<SlotWait>> WaitOf(PgConnection& observer, int pid, Instant 
                       "WHERE w.pid = {} AND w.locktype = 'transactionid' AND NOT w.granted LIMIT 1",
                       pid),
           deadline));
-  if (row.rows() == 0) return std::optional<SlotWait>();
+  const Lsn below =
+      NormaliseInsertLsn(position.LsnAt(0, 0), static_cast<uint64_t>(position.Int(0, 1)));
+  if (row.rows() > 0) {
+    return std::optional<SlotWait>(
+        {.what = row.String(0, 1) + " to end transaction " + row.String(0, 0),
+         .remedy = "end transaction " + row.String(0, 0) + ", then run verify again",
+         .below = below});
+  }
+  if (!position.Bool(0, 2)) return std::optional<SlotWait>();
   return std::optional<SlotWait>(
-      {.transaction = row.String(0, 0),
-       .holder = row.String(0, 1),
-       .below =
-           NormaliseInsertLsn(position.LsnAt(0, 0), static_cast<uint64_t>(position.Int(0, 1)))});
+      {.what = std::string(kAwaitedByStandby),
+       .remedy = "on the primary: SELECT pg_log_standby_snapshot(); while verify waits",
+       .below = below});
 }
 
 Status CopyFailed(PGconn* connection, const TableSchema& schema) {

@@ -11,11 +11,12 @@
 
 namespace etl {
 
-/// Whom the server waits for while it makes a slot: a transaction that was open when it began.
+/// What the server waits for while it makes a slot: a transaction that was open when it began; a
+/// standby for its primary, too.
 struct SlotWait {
-  std::string transaction;  ///< its number
-  std::string holder;       ///< "pid 812 (psql, open for 00:03:10)"
-  Lsn below;                ///< the slot's position will not be less, in all likelihood
+  std::string what;    ///< "pid 812 (psql, open for 00:03:10) to end transaction 771"
+  std::string remedy;  ///< what may be done about it
+  Lsn below;           ///< the slot's position will not be less, in all likelihood
 };
 
 /// The snapshot of a temporary slot: it shows exactly the transactions with a commit LSN below
@@ -24,7 +25,7 @@ struct SlotWait {
 class SlotSnapshot {
  public:
   /// Waits for the transactions that write at that moment to end, no longer than `deadline`, and
-  /// tells `waiting` of them, about every 100 ms.
+  /// tells `waiting` what it waits for, about every 100 ms.
   static Result<std::unique_ptr<SlotSnapshot>> Open(
       const SourceOptions& source, Instant deadline,
       const std::function<void(const SlotWait&)>& waiting = {});

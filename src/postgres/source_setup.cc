@@ -43,6 +43,16 @@ Status Lost(std::string_view code, std::string what, std::string why) {
                               .remedy = "etl-stream pipeline resync PIPELINE"});
 }
 
+// A server that still recovers may yet get there: a standby that was started anew, say.
+Status Behind(const SystemFacts& system, std::string what, std::string why) {
+  if (!system.in_recovery) return Lost("ETL-S205", std::move(what), std::move(why));
+  return MakeError(ErrorKind::kTransient, ErrorParts{.code = "ETL-S204",
+                                                     .what = std::move(what) + " as yet",
+                                                     .why = std::move(why) + "; it still recovers",
+                                                     .safe = {},
+                                                     .remedy = "it is tried again"});
+}
+
 std::string QuotedSlot(const std::string& name) { return "slot \"" + name + "\""; }
 
 // The temporary slot that `name` is made from. One name for a slot, so that runs that are killed
@@ -328,6 +338,11 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
   Instant tell = started + std::chrono::seconds(2);
   std::unique_ptr<PgConnection> observer;
   std::vector<std::string> blockers;
+  const auto look = [&](PgConnection& through) {
+    auto asked = Blockers(through, In(std::chrono::seconds(1)));
+    if (asked.ok()) blockers = std::move(*asked);
+    if (blockers.empty() && system_.in_recovery) blockers.emplace_back(kAwaitedByStandby);
+  };
   const auto waiting = [&] {
     if (SystemClock().Now() < tell) return;
     tell = SystemClock().Now() + std::chrono::seconds(10);
@@ -337,9 +352,8 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
       if (made.ok()) observer = std::move(*made);
     }
     if (observer == nullptr) return;
-    if (auto asked = Blockers(*observer, In(std::chrono::seconds(1))); asked.ok())
-      blockers = *asked;
-    LogInfo("waiting for open transactions before the slot can be created",
+    look(*observer);
+    LogInfo("waiting before the slot can be created",
             {{"slot", name}, {"waiting_for", Join(blockers)}});
   };
   // A lasting slot is made as a copy of a temporary one. Whoever dies while it waits or before the
@@ -349,18 +363,17 @@ Result<SlotFacts> SourceSetup::CreateSlot(const std::string& name, bool temporar
   if (!created.ok()) {
     if (SystemClock().Now() < deadline || PartsOf(created).code == "ETL-S209")
       return WithContext(created, what);
-    if (blockers.empty()) {
-      if (auto asked = Blockers(*connection_, In(std::chrono::seconds(1))); asked.ok())
-        blockers = *asked;
-    }
-    return MakeError(
-        ErrorKind::kTransient,
-        ErrorParts{
-            .code = "ETL-S204",
-            .what = what + ": gave up waiting",
-            .why = "a slot can be created only when these have ended: " + Join(blockers),
-            .safe = "nothing was left behind",
-            .remedy = "end them: SELECT pg_terminate_backend(PID); or ROLLBACK PREPARED 'GID';"});
+    if (blockers.empty()) look(*connection_);
+    return MakeError(ErrorKind::kTransient,
+                     ErrorParts{.code = "ETL-S204",
+                                .what = what + ": gave up waiting",
+                                .why = "it waited for " + Join(blockers),
+                                .safe = "nothing was left behind",
+                                .remedy = system_.in_recovery
+                                              ? "on the primary: SELECT pg_log_standby_snapshot();"
+                                              : "end these transactions: SELECT "
+                                                "pg_terminate_backend(PID); or ROLLBACK PREPARED "
+                                                "'GID';"});
   }
   const Instant soon = In(std::chrono::seconds(10));
   if (!temporary) {
@@ -414,9 +427,9 @@ Status SourceSetup::CheckTimeline(const ResumePoint& resume, ResumeAnswer* answe
   answer->timeline = system_.timeline;
   if (resume.timeline == 0 || system_.timeline == resume.timeline) return Status::OK();
   if (system_.timeline < resume.timeline) {
-    return Lost("ETL-S205", "the source is on an older timeline than the stored position",
-                fmt::format("timeline {} instead of {}: a restored backup", system_.timeline,
-                            resume.timeline));
+    return Behind(system_, "the source is on an older timeline than the stored position",
+                  fmt::format("timeline {} instead of {}: a restored backup", system_.timeline,
+                              resume.timeline));
   }
   ETL_ASSIGN_OR_RETURN(
       const PgResult history,
@@ -458,9 +471,9 @@ Result<ResumeAnswer> SourceSetup::CheckResume(const ResumePoint& resume, Instant
   ResumeAnswer answer;
   ETL_RETURN_IF_ERROR(CheckTimeline(resume, &answer, deadline));
   if (system_.flush < resume.position) {
-    return Lost("ETL-S205", "the source stands before the stored position",
-                fmt::format("at {}, the destination at {}: a restored backup",
-                            FormatLsn(system_.flush), FormatLsn(resume.position)));
+    return Behind(system_, "the source stands before the stored position",
+                  fmt::format("at {}, the destination at {}: a restored backup",
+                              FormatLsn(system_.flush), FormatLsn(resume.position)));
   }
   return answer;
 }

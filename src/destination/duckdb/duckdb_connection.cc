@@ -195,7 +195,10 @@ Status DuckDbError(duckdb_error_type type, std::string_view message, std::string
     parts.code = "ETL-D132";
     parts.safe = "nothing of the transaction at hand was stored";
     // DuckDB says the same when it may not spill any more.
-    parts.remedy = "raise limits.memory, or limits.spill where what may be spilled is used up";
+    parts.remedy =
+        "raise limits.memory (to append, DuckDB's half of it needs about 0.5 MiB for each column "
+        "of the table, and to commit it needs room for 2,048 of its rows at once), or "
+        "limits.spill where what may be spilled is used up";
     return MakeError(ErrorKind::kTransient, std::move(parts));
   }
   if (type == DUCKDB_ERROR_IO || type == DUCKDB_ERROR_FATAL || type == DUCKDB_ERROR_TRANSACTION ||
@@ -341,6 +344,21 @@ Status DuckDbConnection::Append(const DuckDbTable& table, const arrow::RecordBat
     ETL_RETURN_IF_ERROR(appender.Add(chunk.chunk));
   }
   return appender.Close();
+}
+
+Result<bool> DuckDbConnection::Has(const DuckDbTable& table) {
+  struct Description {
+    duckdb_table_description description = nullptr;
+    ~Description() { duckdb_table_description_destroy(&description); }
+  } found;
+  if (duckdb_table_description_create_ext(connection_, table.catalog.c_str(), table.schema.c_str(),
+                                          table.name.c_str(), &found.description) == DuckDBSuccess)
+    return true;
+  const char* words = duckdb_table_description_error(found.description);
+  const std::string_view message = words == nullptr ? "no description" : words;
+  if (message.find("could be located") != message.npos) return false;
+  if (message.find("is not a") != message.npos) return true;  // A view.
+  return DuckDbError(DUCKDB_ERROR_INVALID, message, "look for " + table.Sql());
 }
 
 Status DuckDbConnection::Begin() {

@@ -58,6 +58,10 @@ class DuckDbConnection {
   /// Appends `rows` to the table's columns of the same names, in the transaction at hand.
   Status Append(const DuckDbTable& table, const arrow::RecordBatch& rows);
 
+  /// Whether a table or view of that name is there. Far cheaper than to ask duckdb_tables(), which
+  /// looks at every table of the file.
+  Result<bool> Has(const DuckDbTable& table);
+
   Status Begin();
   Status Commit();
   /// Never fails: what cannot be rolled back was not committed.

@@ -227,13 +227,8 @@ Status DuckDbDestination::ApplySettled(const SettledRows& rows) {
 // The table of rows read again, if there is one.
 Result<std::optional<DuckDbTable>> DuckDbDestination::SettledOf(const TableState& table) {
   const DuckDbTable settled = books_.Settled(*connection_, table);
-  ETL_ASSIGN_OR_RETURN(
-      const int64_t found,
-      connection_->Number(fmt::format(
-          "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND "
-          "schema_name = '_etl' AND table_name = {}",
-          QuoteLiteral(settled.name))));
-  return found > 0 ? std::optional<DuckDbTable>(settled) : std::nullopt;
+  ETL_ASSIGN_OR_RETURN(const bool found, connection_->Has(settled));
+  return found ? std::optional<DuckDbTable>(settled) : std::nullopt;
 }
 
 Status DuckDbDestination::ApplyFold(const FoldRequest& request, Progress* progress) {

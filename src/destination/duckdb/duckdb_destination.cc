@@ -185,6 +185,8 @@ Result<Progress> DuckDbDestination::Advance(Instant now) {
     Delivery delivery = std::move(*delivery_);
     delivery_.reset();
     ETL_RETURN_IF_ERROR(Fail(Execute(delivery, &progress)));
+    // Nor do folds: each is a transaction of its own.
+    if (pieces_ == 0 && !folds_.empty()) rows_in_transaction_ = kSmallTransaction;
     while (pieces_ == 0 && !folds_.empty()) {
       const FoldRequest request = folds_.front();
       folds_.pop_front();

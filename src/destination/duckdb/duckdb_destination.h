@@ -101,6 +101,7 @@ class DuckDbDestination : public Destination {
   /// `progress`: the reader learns of it; null when it ordered the stop itself.
   Status ApplyStop(const TableStop& stop, Progress* progress);
   Status SetAside(const Diverged& diverged, Progress* progress);
+  std::optional<std::string> TooWide(const TableSchema& schema) const;
   Result<std::optional<std::string>> WhyRefused(const TableSchema& schema);
   Status RenameTarget(TableState& table, const std::string& schema, const std::string& name);
   Status CreateTarget(TableState& table);

@@ -487,9 +487,38 @@ TEST_F(DuckDbDestinationTest, ATableThatSomebodyElseMadeIsNeverTouched) {
   Send({3000}, {Changes(schema, {2008}, {{Op::kInsert, {"1", "null"}}})});
   EXPECT_EQ(Lines("SELECT a::VARCHAR FROM public.taken"), std::vector<std::string>{"42"});
   Open(Mode::kMirror);
-  Sql("DROP TABLE public.taken");
-  Send({4000}, {CopyStart{.schema = schema, .generation = 2, .from = {4000}}});
-  EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = 2}).folds.at(0).folded);
+  Sql("DROP TABLE public.taken; CREATE VIEW public.TAKEN AS SELECT 43 AS a");
+  EXPECT_EQ(
+      Send({3500}, {CopyStart{.schema = schema, .generation = 2, .from = {3500}}}).stopped.size(),
+      1u);
+  Sql("DROP VIEW public.taken");
+  Send({4000}, {CopyStart{.schema = schema, .generation = 3, .from = {4000}}});
+  EXPECT_TRUE(Send(FoldRequest{.table = {1}, .generation = 3}).folds.at(0).folded);
+}
+
+// DuckDB would fail at each change of it, and the whole pipeline with it.
+TEST_F(DuckDbDestinationTest, ATableOfMoreColumnsThanItsMemoryTakesIsSetAside) {
+  Open(Mode::kMirror);
+  const auto widen = [](TableSchema* schema) {
+    for (int16_t i = 3; i <= 600; ++i)
+      schema->columns.push_back({i, "c" + std::to_string(i), ModelType(TypeKind::kInt4)});
+  };
+  const auto wide = Schema(1, "wide");
+  widen(wide.get());
+  const Progress refused =
+      Send({2000}, {CopyStart{.schema = wide, .generation = 1, .from = {2000}}});
+  ASSERT_EQ(refused.stopped.size(), 1u);
+  EXPECT_EQ(refused.stopped[0].code, "ETL-D120");
+  EXPECT_NE(refused.stopped[0].reason.find("needs 305 MiB at once, and has 256 MiB"),
+            std::string::npos)
+      << refused.stopped[0].reason;
+  const TableSchemaPtr narrow = Schema(2, "narrow");
+  MakeLive(narrow, {3000});
+  const auto grown = std::make_shared<TableSchema>(*narrow);
+  widen(grown.get());
+  const Progress stopped = Send({4000}, {SchemaChange{.from = narrow, .to = grown}});
+  ASSERT_EQ(stopped.stopped.size(), 1u);
+  EXPECT_EQ(stopped.stopped[0].table, narrow->id);
 }
 
 TEST_F(DuckDbDestinationTest, TwoTablesMaySwapTheirNames) {

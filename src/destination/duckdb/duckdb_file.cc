@@ -71,6 +71,11 @@ Result<duckdb_database> OpenDuckDb(const DuckDbOpenSettings& settings) {
   return status;
 }
 
+Result<int64_t> BlockBytes(DuckDbConnection& connection) {
+  return connection.Number(
+      "SELECT block_size FROM pragma_database_size() WHERE database_name = current_database()");
+}
+
 Status NameFullPlace(const Status& status, const DuckDbOptions& options) {
   ErrorParts parts = PartsOf(status);
   if (status.ok() || parts.code != "ETL-D130") return status;
@@ -111,6 +116,7 @@ Status DuckDbFile::OpenAndPrepare() {
   auto prepare = [&]() -> Status {
     ETL_ASSIGN_OR_RETURN(auto connection, DuckDbConnection::Open(database_));
     ETL_RETURN_IF_ERROR(connection->Execute("CHECKPOINT").status());
+    ETL_ASSIGN_OR_RETURN(block_bytes_, BlockBytes(*connection));
     // Each checkpoint compresses the last, unfinished group of rows again: at DuckDB's own 16 MB
     // that is after every second batch.
     ETL_RETURN_IF_ERROR(connection->Execute("SET wal_autocheckpoint = '64MB'").status());

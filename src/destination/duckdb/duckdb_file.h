@@ -52,6 +52,7 @@ class DuckDbFile {
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
     duckdb_database database() const { return file_->database_; }
+    int64_t block_bytes() const { return file_->block_bytes_; }
 
    private:
     std::shared_ptr<DuckDbFile> file_;
@@ -68,6 +69,7 @@ class DuckDbFile {
   std::mutex mutex_;  // Guards users_ and the opening and closing of database_.
   int users_ = 0;
   duckdb_database database_ = nullptr;
+  int64_t block_bytes_ = 0;  // As database_.
 };
 
 /// The files of a process, by path. Made by the owner of the destinations. Safe from any thread.
@@ -91,6 +93,9 @@ class DuckDbSnapshot {
   std::unique_ptr<DuckDbFile::Lease> lease_;  // Outlives the connection.
   std::unique_ptr<DuckDbConnection> connection_;
 };
+
+/// The size of the blocks of the file that is open there.
+Result<int64_t> BlockBytes(DuckDbConnection& connection);
 
 /// Opens `path` for this process with the settings that every use has: nothing outside the file is
 /// reachable from SQL, no extension is fetched or loaded. `read_only` for queries.

@@ -15,6 +15,7 @@ using Severity = ProbeFinding::Severity;
 namespace fs = std::filesystem;
 
 constexpr uintmax_t kLittleSpace = uintmax_t{1} << 30;
+constexpr int64_t kDefaultBlockBytes = int64_t{256} << 10;
 
 ProbeFinding ProbePath(const fs::path& path) {
   fs::path directory = path.parent_path();
@@ -49,7 +50,22 @@ ProbeFinding ProbeSpace(const fs::path& path) {
   return {Severity::kOk, "D21", free + " beside the file", {}, {}};
 }
 
-void ProbeNames(const DuckDbProbe& probe, std::vector<ProbeFinding>* findings) {
+// Deleted rows hold memory, too: a table that fits without them may not do so always.
+void ProbeWidth(const DuckDbProbe& probe, const TableSchema& table, int64_t block_bytes,
+                std::vector<ProbeFinding>* findings) {
+  const int64_t memory = probe.file.memory_bytes;
+  const bool fits = !WhyTooWide(table, block_bytes, memory).has_value();
+  const std::optional<std::string> why =
+      WhyTooWide(table, block_bytes, memory, probe.file.most_held_by_deletes());
+  if (!why.has_value()) return;
+  const size_t remedy = why->find("; do: ");
+  findings->push_back({fits ? Severity::kWarn : Severity::kFail, "D24",
+                       table.QualifiedName() + (fits ? " is very wide" : " is too wide"),
+                       why->substr(0, remedy), why->substr(remedy + 6)});
+}
+
+void ProbeNames(const DuckDbProbe& probe, int64_t block_bytes,
+                std::vector<ProbeFinding>* findings) {
   std::map<std::string, std::string> seen;
   auto fail = [&](std::string what, std::string remedy) {
     findings->push_back({Severity::kFail, "D23", std::move(what), {}, std::move(remedy)});
@@ -59,6 +75,7 @@ void ProbeNames(const DuckDbProbe& probe, std::vector<ProbeFinding>* findings) {
     if (FoldName(table->schema) == "_etl")
       fail(name + ": the schema _etl is the engine's own", "leave the table out");
     if (table->columns.empty()) fail(name + " has no columns", "leave the table out");
+    ProbeWidth(probe, *table, block_bytes, findings);
     const auto [other, first] = seen.emplace(FoldName(name), name);
     if (!first && other->second != name)
       fail(other->second + " and " + name + " differ only in case", "leave one of them out");
@@ -124,6 +141,7 @@ std::vector<ProbeFinding> ProbeDuckDb(const DuckDbProbe& probe) {
   std::vector<ProbeFinding> findings{ProbePath(path)};
   if (findings[0].severity == Severity::kFail) return findings;
   findings.push_back(ProbeSpace(path));
+  int64_t block_bytes = kDefaultBlockBytes;
   std::error_code ignored;
   if (fs::exists(path, ignored)) {
     auto look = [&]() -> Status {
@@ -135,6 +153,7 @@ std::vector<ProbeFinding> ProbeDuckDb(const DuckDbProbe& probe) {
       } open;
       ETL_ASSIGN_OR_RETURN(open.database, OpenDuckDb({.path = path.string(), .read_only = true}));
       ETL_ASSIGN_OR_RETURN(auto connection, DuckDbConnection::Open(open.database));
+      ETL_ASSIGN_OR_RETURN(block_bytes, BlockBytes(*connection));
       return ProbeTargets(probe, *connection, &findings);
     };
     const Status status = look();
@@ -149,7 +168,7 @@ std::vector<ProbeFinding> ProbeDuckDb(const DuckDbProbe& probe) {
     }
   }
   const size_t before = findings.size();
-  ProbeNames(probe, &findings);
+  ProbeNames(probe, block_bytes, &findings);
   if (findings.size() == before)
     findings.push_back({Severity::kOk, "D23", "names fit into a DuckDB file", {}, {}});
   return findings;

@@ -15,8 +15,8 @@ struct DuckDbProbe {
   std::vector<TableSchemaPtr> tables;
 };
 
-/// What would fail: D20 the path, D21 free space, D22 the file itself, D23 names. Leaves nothing
-/// behind: a file that does not exist is not made.
+/// What would fail: D20 the path, D21 free space, D22 the file itself, D23 names, D24 columns.
+/// Leaves nothing behind: a file that does not exist is not made.
 std::vector<ProbeFinding> ProbeDuckDb(const DuckDbProbe& probe);
 
 }  // namespace etl

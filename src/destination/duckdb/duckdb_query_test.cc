@@ -200,6 +200,30 @@ TEST(DuckDbProbe, FindsWhatWouldFail) {
   EXPECT_TRUE(Has(findings, "D22", ProbeFinding::Severity::kOk, ""));
 }
 
+TEST(DuckDbProbe, FindsTablesThatAreTooWideForItsMemory) {
+  const auto findings_for = [](size_t columns, const std::string& path) {
+    std::vector<std::string> names;
+    for (size_t i = 0; i < columns; ++i) names.push_back("c" + std::to_string(i));
+    return ProbeDuckDb({.file = {.path = path, .memory_bytes = 64 << 20},
+                        .pipeline = "p",
+                        .tables = {Named("wide", names)}});
+  };
+  TemporaryFile none;
+  EXPECT_TRUE(Has(findings_for(119, none.path()), "D24", ProbeFinding::Severity::kFail, "wide"));
+  EXPECT_TRUE(Has(findings_for(100, none.path()), "D24", ProbeFinding::Severity::kWarn, "wide"));
+  EXPECT_FALSE(Has(findings_for(80, none.path()), "D24", ProbeFinding::Severity::kWarn, ""));
+  // A file that was made with smaller blocks takes more.
+  TemporaryFile fine;
+  duckdb_config config = nullptr;
+  duckdb_create_config(&config);
+  duckdb_set_config(config, "default_block_size", "16384");
+  duckdb_database database = nullptr;
+  ASSERT_EQ(duckdb_open_ext(fine.path().c_str(), &database, config, nullptr), DuckDBSuccess);
+  duckdb_close(&database);
+  duckdb_destroy_config(&config);
+  EXPECT_FALSE(Has(findings_for(1600, fine.path()), "D24", ProbeFinding::Severity::kFail, ""));
+}
+
 TEST(DuckDbProbe, AFileThatIsNoDatabaseIsRefused) {
   TemporaryFile temporary;
   std::ofstream(temporary.path()) << std::string(20000, 'x');

@@ -213,6 +213,8 @@ Status DuckDbDestination::ApplySchema(const SchemaChange& change, Progress* prog
   Remember(id);
   const TableSchemaPtr before = table->checkpoint.schema;
   const bool moved = before->schema != change.to->schema || before->name != change.to->name;
+  if (const auto wide = TooWide(*change.to); wide.has_value())
+    return ApplyStop({id, "ETL-D120", change.to->QualifiedName() + ": " + *wide}, progress);
   if (HasOpenChunks(id)) {
     // Rows that a chunk has written under the old version cannot be committed any more.
     return MakeError(ErrorKind::kTransient,
@@ -293,6 +295,10 @@ Status DuckDbDestination::RenameTarget(TableState& table, const std::string& sch
   return Status::OK();
 }
 
+std::optional<std::string> DuckDbDestination::TooWide(const TableSchema& schema) const {
+  return WhyTooWide(schema, lease_->block_bytes(), file_->options().memory_bytes);
+}
+
 Result<std::optional<std::string>> DuckDbDestination::WhyRefused(const TableSchema& schema) {
   using Answer = std::optional<std::string>;
   if (FoldName(schema.schema) == "_etl")
@@ -303,6 +309,7 @@ Result<std::optional<std::string>> DuckDbDestination::WhyRefused(const TableSche
       return Answer("two columns differ only in case: " + column.name);
   }
   if (schema.columns.empty()) return Answer("a table without columns cannot be stored");
+  if (Answer why = TooWide(schema); why.has_value()) return why;
   if (options_.mode == Mode::kAppend) {
     for (const MetadataColumn& metadata : MetadataColumns()) {
       if (names.contains(metadata.name))
@@ -327,15 +334,9 @@ Result<std::optional<std::string>> DuckDbDestination::WhyRefused(const TableSche
       FoldName(found->second.target_schema) == FoldName(schema.schema) &&
       FoldName(found->second.target_name) == FoldName(schema.name))
     return Answer();
-  ETL_ASSIGN_OR_RETURN(
-      const int64_t foreign,
-      connection_->Number(fmt::format(
-          "SELECT (SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() "
-          "AND lower(schema_name) = lower({0}) AND lower(table_name) = lower({1})) + (SELECT "
-          "count(*) FROM duckdb_views() WHERE database_name = current_database() AND "
-          "lower(schema_name) = lower({0}) AND lower(view_name) = lower({1}))",
-          QuoteLiteral(schema.schema), QuoteLiteral(schema.name))));
-  if (foreign > 0)
+  ETL_ASSIGN_OR_RETURN(const bool foreign,
+                       connection_->Has(connection_->Table(schema.schema, schema.name)));
+  if (foreign)
     return Answer("a table or view of that name is in the file, and this engine did not make it");
   return Answer();
 }

@@ -1,5 +1,7 @@
 #include "destination/duckdb/duckdb_sql.h"
 
+#include <fmt/format.h>
+
 namespace etl {
 namespace {
 
@@ -11,6 +13,15 @@ std::string Quote(std::string_view text, char quote) {
   }
   quoted += quote;
   return quoted;
+}
+
+// Values (of a list: where its elements lie), and which of them are NULL.
+int64_t AppendBlocks(const ColumnType& type) {
+  if (type.kind == TypeKind::kList) return type.dimensions * 2 + AppendBlocks(*type.element);
+  if (type.kind != TypeKind::kStruct) return 2;
+  int64_t blocks = 1;
+  for (const ColumnType::Field& field : type.fields) blocks += AppendBlocks(*field.type);
+  return blocks;
 }
 
 }  // namespace
@@ -71,6 +82,23 @@ std::string ColumnDefinitions(const TableSchema& schema) {
     text += QuoteIdentifier(column.name) + " " + DuckDbTypeName(*column.type);
   }
   return text;
+}
+
+std::optional<std::string> WhyTooWide(const TableSchema& schema, int64_t block_bytes,
+                                      int64_t memory_bytes, int64_t held_bytes) {
+  // A little that is always in use, the columns of a change beside the table's own among it.
+  constexpr int64_t kAlwaysUsed = int64_t{5} << 20;
+  int64_t blocks = 0;
+  for (const Column& column : schema.columns) blocks += AppendBlocks(*column.type);
+  const int64_t needed = blocks * block_bytes + kAlwaysUsed + held_bytes;
+  if (needed <= memory_bytes) return std::nullopt;
+  const auto mib = [](int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; };
+  return fmt::format(
+      "to append to its {} columns DuckDB needs {} MiB at once, and has {} MiB, its part of "
+      "limits.memory; do: raise limits.memory {:.1f}-fold, exclude columns, or begin with a file "
+      "of smaller blocks: ATTACH 'FILE' (BLOCK_SIZE 16384)",
+      schema.columns.size(), mib(needed), memory_bytes >> 20,
+      static_cast<double>(needed) / static_cast<double>(memory_bytes) + 0.05);
 }
 
 const std::vector<MetadataColumn>& MetadataColumns() {

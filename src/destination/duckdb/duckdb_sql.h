@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,11 @@ std::string DuckDbTypeName(const ColumnType& type);
 
 /// `"a" INTEGER, "b" VARCHAR`.
 std::string ColumnDefinitions(const TableSchema& schema);
+
+/// Why DuckDB cannot append to such a table within `memory_bytes`: it holds a block of the file for
+/// each part of each column at once. Nothing if it can. `held_bytes`: what may be in use besides.
+std::optional<std::string> WhyTooWide(const TableSchema& schema, int64_t block_bytes,
+                                      int64_t memory_bytes, int64_t held_bytes = 0);
 
 /// The columns that every row of an append table carries behind the source's own.
 struct MetadataColumn {
