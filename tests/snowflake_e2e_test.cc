@@ -49,6 +49,11 @@ TEST_F(SnowflakeE2e, SyncShowsEverythingBeforeItEndsHoweverSeldomMergesAre) {
   ExpectEqual();
   Change();
   ExpectEqual();
+  const json used = Status();
+  EXPECT_EQ(used.at("tables").at(0).at("rows_merged"), used.at("used").at("rows_merged")) << used;
+  EXPECT_GT(used.at("used").at("rows_merged"), 400) << used;
+  EXPECT_EQ(used.at("tables").at(1).at("rows_merged"), 0) << used;
+  EXPECT_THAT(space_.Run({"status"}).out, HasSubstr("MERGED"));
   // Nothing to do.
   ExpectEqual();
   const json status = Status();

@@ -130,6 +130,9 @@ Status Reader::TakeReplies(Instant now) {
     }
     applied_ = reply->progress.applied;
     if (reply->progress.used.has_value()) used_ = reply->progress.used;
+    for (const Progress::Merged& merged : reply->progress.merged) {
+      if (TableRuntime* table = tables_.Find(merged.table)) table->rows_merged += merged.rows;
+    }
     for (const Progress::ChunkDone& done : reply->progress.chunks) {
       TableRuntime* table = tables_.Find(done.table);
       if (table != nullptr && table->copy && table->copy->generation() == done.generation) {
@@ -467,6 +470,7 @@ void Reader::Publish(Instant now) {
       row.rows_total = std::max(table.copy->rows_estimate(), table.copy->rows_read());
       if (table.copy->waiting_for().empty()) row.error.clear();
     } else if (table.phase == TablePhase::kStopped) {
+    row.rows_merged = table.rows_merged;
       if (!status->error.empty()) status->error += "; ";
       status->error += row.name + " stopped: " + row.error;
     }

@@ -220,6 +220,7 @@ Status SnowflakeDestination::StepMerge(SqlOutcome& outcome, Instant now) {
   table.applied = job_->high;
   ++used_.merges;
   used_.rows_merged += job_->rows;
+  merged_.push_back({job_->table, job_->rows});
   return end();
 }
 
