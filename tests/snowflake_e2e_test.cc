@@ -45,7 +45,7 @@ class SnowflakeE2e : public SnowflakeE2eTest {
 TEST_F(SnowflakeE2e, SyncShowsEverythingBeforeItEndsHoweverSeldomMergesAre) {
   Configure("1h");
   MakeTable(1200);
-  ASSERT_TRUE(Sql("CREATE TABLE public.empty (id int PRIMARY KEY)"));
+  ASSERT_TRUE(Sql("CREATE TABLE public.empty (id int PRIMARY KEY, n int NOT NULL UNIQUE)"));
   ExpectEqual();
   Change();
   ExpectEqual();
@@ -58,6 +58,13 @@ TEST_F(SnowflakeE2e, SyncShowsEverythingBeforeItEndsHoweverSeldomMergesAre) {
   ExpectEqual();
   const json status = Status();
   EXPECT_EQ(status.at("applied"), status.at("position")) << status;
+  // The key changes right behind changes of rows.
+  ASSERT_TRUE(Sql("INSERT INTO public.empty VALUES (1, 7), (2, 8), (3, 9)"));
+  ASSERT_TRUE(Sql("UPDATE public.empty SET n = 70 WHERE id = 1"));
+  ASSERT_TRUE(Sql("ALTER TABLE public.empty REPLICA IDENTITY USING INDEX empty_n_key"));
+  ASSERT_TRUE(Sql("UPDATE public.empty SET id = 5 WHERE n = 70"));
+  ASSERT_TRUE(Sql("DELETE FROM public.empty WHERE n = 8"));
+  ExpectEqual();
 }
 
 TEST_F(SnowflakeE2e, SyncWaitsForTheServiceToShowEverything) {

@@ -274,8 +274,9 @@ constexpr ErrorPage kPages[] = {
      "A value was never sent, and its row's key has an array or a composite in it. Set REPLICA "
      "IDENTITY FULL for the table, then pipeline resync --table."},
     {"ETL-D331", "a key changed together with rows",
-     "Rows of before a change of the key can be told apart only once they are merged. etl-stream "
-     "pipeline resync PIPELINE --table TABLE"},
+     "Rows of before a change of the key are merged under the former one first, and only whole "
+     "transactions are. One that changed rows and the key, or other tables before that, cannot be "
+     "taken apart. etl-stream pipeline resync PIPELINE --table TABLE"},
     {"ETL-D330", "a column's type cannot be changed in place",
      "Snowflake does not alter a column of this type to the new one, so the table is copied again. "
      "If "
