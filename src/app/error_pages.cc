@@ -270,9 +270,6 @@ constexpr ErrorPage kPages[] = {
      "please report it with the log."},
     {"ETL-D146", "rows could not be made into a request",
      "This should not happen: please report it with the log."},
-    {"ETL-D147", "a row cannot be read again by its key",
-     "A value was never sent, and its row's key has an array or a composite in it. Set REPLICA "
-     "IDENTITY FULL for the table, then pipeline resync --table."},
     {"ETL-D331", "a key changed together with rows",
      "Rows of before a change of the key are merged under the former one first, and only whole "
      "transactions are. One that changed rows and the key, or other tables before that, cannot be "
