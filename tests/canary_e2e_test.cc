@@ -1,6 +1,7 @@
 // Secrets stay where they were put: they are looked for in everything the program writes, and in
 // its memory.
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -151,6 +152,24 @@ class Canary : public SnowflakeE2eTest {
     EXPECT_GE(files, 3);
     return found;
   }
+  /// A service ends by a fault when it has its key, with all leave to dump its memory that can be
+  /// given. The core file, if there is one.
+  std::string Fault(const Environment& environment, bool* dumped) {
+    Running run = space_.Start({"run"}, environment);
+    EXPECT_TRUE(Eventually([&] {
+      return run.err_so_far().find("the streaming host was found") != std::string::npos;
+    })) << run.err_so_far();
+    const rlimit all = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    (void)prlimit(run.pid(), RLIMIT_CORE, &all, nullptr);  // Not everybody may.
+    run.Signal(SIGABRT);
+    const Ended ended = run.Wait(seconds(60));
+    EXPECT_EQ(ended.signal, SIGABRT) << ended.Describe();
+    *dumped = ended.dumped;
+    for (const auto& entry : fs::directory_iterator(space_.path())) {
+      if (entry.path().filename().string().starts_with("core")) return entry.path().string();
+    }
+    return "";
+  }
   /// The life of a service, seen from outside.
   void Live(const Needles& needles, const Needles& of_memory, const Environment& environment) {
     // Lets the user who runs this read the memory.
@@ -192,6 +211,19 @@ TEST_F(Canary, AKeyInClearFromAFile) {
   ASSERT_TRUE(TestKey()->WriteFile(space_.path("etl.p8"), Secret()).ok());
   Configure("private_key: {file: etl.p8}");
   Live(Everything(pem), OfKey(pem), {});
+
+  bool dumped = true;
+  EXPECT_EQ(Fault({}, &dumped), "");
+  EXPECT_FALSE(dumped);
+  // A developer's. Where the system writes cores to another place, or none, there is none to see.
+  const std::string core = Fault({{"ETL_STREAM_DUMPABLE", "1"}}, &dumped);
+  if (!dumped || core.empty()) return;
+  std::vector<std::string> found;
+  LookFor({{"slot", slot_}}, ReadText(core), "a core dump", &found);
+  EXPECT_THAT(found, testing::Not(IsEmpty()));
+  found.clear();
+  LookFor(OfKey(pem), ReadText(core), "a core dump", &found);
+  EXPECT_THAT(found, IsEmpty());
 }
 
 // The environment of a process is in its memory; nothing else is.

@@ -493,31 +493,38 @@ TEST_F(Postgres, AChunkTakesFilterAndPartitionColumnOrder) {
 }
 
 TEST_F(Postgres, ReadsRowsAgainByKey) {
-  Run("CREATE TABLE t(a text, b timestamptz, v inet, PRIMARY KEY (b, a)); "
-      "INSERT INTO t VALUES ('it''s \\', '2024-02-01 10:00:00.5+00', '1.1.1.1'), ('x', '0044-03-15 "
-      "00:00:00+00 BC', '2.2.2.2'), "
-      "('x', 'infinity', '3.3.3.3'); CREATE PUBLICATION pub FOR TABLE t");
+  Run("CREATE TABLE t(a text, b timestamptz, v inet, l text[], PRIMARY KEY (b, a, l)); "
+      "INSERT INTO t VALUES ('it''s \\', '2024-02-01 10:00:00.5+00', '1.1.1.1', ARRAY['a\"\\,', "
+      "NULL]), ('x', '0044-03-15 00:00:00+00 BC', '2.2.2.2', '{}'), "
+      "('x', 'infinity', '3.3.3.3', '{}'); CREATE PUBLICATION pub FOR TABLE t");
   const auto schema = MakeTableSchema(Facts()["t"], {}, 1);
-  ASSERT_EQ((*schema)->key, (std::vector<int>{1, 0}));
+  ASSERT_EQ((*schema)->key, (std::vector<int>{1, 0, 3}));
   arrow::TimestampBuilder when(arrow::timestamp(arrow::TimeUnit::MICRO, "UTC"),
                                arrow::default_memory_pool());
   arrow::StringBuilder name;
   // 2024-02-01 10:00:00.5; 44-03-15 BC is 735160 days before 1970; infinity.
   ASSERT_OK(when.AppendValues({1706781600500000, -735160 * 86400000000, INT64_MAX, 0}));
   ASSERT_OK(name.AppendValues({"it's \\", "x", "x", "absent"}));
+  const auto texts = std::make_shared<arrow::StringBuilder>();
+  arrow::ListBuilder list(arrow::default_memory_pool(), texts);
+  ASSERT_OK(list.Append());
+  ASSERT_OK(texts->Append("a\"\\,"));
+  ASSERT_OK(texts->AppendNull());
+  for (int i = 0; i < 3; ++i) ASSERT_OK(list.Append());
   const auto keys = arrow::RecordBatch::Make(
       arrow::schema({arrow::field("b", arrow::timestamp(arrow::TimeUnit::MICRO, "UTC")),
-                     arrow::field("a", arrow::utf8())}),
-      4, {*when.Finish(), *name.Finish()});
+                     arrow::field("a", arrow::utf8()),
+                     arrow::field("l", arrow::list(arrow::utf8()))}),
+      4, {*when.Finish(), *name.Finish(), *list.Finish()});
   auto reader = LibpqChunkReader::Make(source_);
   const auto back = ReadAll(**reader, {.schema = *schema, .keys = keys});
   ASSERT_OK(back.status());
   EXPECT_EQ(back->kind, ReadEvent::Kind::kDone);
-  EXPECT_NE(back->data.find("it's \\\\\t2024-02-01 10:00:00.5+00\t1.1.1.1\n"), std::string::npos)
+  EXPECT_NE(back->data.find("it's \\\\\t2024-02-01 10:00:00.5+00\t1.1.1.1\t"), std::string::npos)
       << back->data;
-  EXPECT_NE(back->data.find("x\t0044-03-15 00:00:00+00 BC\t2.2.2.2\n"), std::string::npos)
+  EXPECT_NE(back->data.find("x\t0044-03-15 00:00:00+00 BC\t2.2.2.2\t{}\n"), std::string::npos)
       << back->data;
-  EXPECT_NE(back->data.find("x\tinfinity\t3.3.3.3\n"), std::string::npos) << back->data;
+  EXPECT_NE(back->data.find("x\tinfinity\t3.3.3.3\t{}\n"), std::string::npos) << back->data;
   EXPECT_EQ(std::count(back->data.begin(), back->data.end(), '\n'), 3);
 }
 

@@ -45,14 +45,26 @@ class SnowflakeE2e : public SnowflakeE2eTest {
 TEST_F(SnowflakeE2e, SyncShowsEverythingBeforeItEndsHoweverSeldomMergesAre) {
   Configure("1h");
   MakeTable(1200);
-  ASSERT_TRUE(Sql("CREATE TABLE public.empty (id int PRIMARY KEY)"));
+  ASSERT_TRUE(Sql("CREATE TABLE public.empty (id int PRIMARY KEY, n int NOT NULL UNIQUE)"));
   ExpectEqual();
   Change();
   ExpectEqual();
+  const json used = Status();
+  EXPECT_EQ(used.at("tables").at(0).at("rows_merged"), used.at("used").at("rows_merged")) << used;
+  EXPECT_GT(used.at("used").at("rows_merged"), 400) << used;
+  EXPECT_EQ(used.at("tables").at(1).at("rows_merged"), 0) << used;
+  EXPECT_THAT(space_.Run({"status"}).out, HasSubstr("MERGED"));
   // Nothing to do.
   ExpectEqual();
   const json status = Status();
   EXPECT_EQ(status.at("applied"), status.at("position")) << status;
+  // The key changes right behind changes of rows.
+  ASSERT_TRUE(Sql("INSERT INTO public.empty VALUES (1, 7), (2, 8), (3, 9)"));
+  ASSERT_TRUE(Sql("UPDATE public.empty SET n = 70 WHERE id = 1"));
+  ASSERT_TRUE(Sql("ALTER TABLE public.empty REPLICA IDENTITY USING INDEX empty_n_key"));
+  ASSERT_TRUE(Sql("UPDATE public.empty SET id = 5 WHERE n = 70"));
+  ASSERT_TRUE(Sql("DELETE FROM public.empty WHERE n = 8"));
+  ExpectEqual();
 }
 
 TEST_F(SnowflakeE2e, SyncWaitsForTheServiceToShowEverything) {
@@ -110,6 +122,24 @@ TEST_F(SnowflakeE2e, AppendKeepsEveryChangeOnceThroughKills) {
                      Landing() + ".LANDING_A GROUP BY 1 ORDER BY 1");
   const std::string all = std::to_string(changes);
   EXPECT_EQ(counts, json::parse(R"([["D","7","7"],["I",")" + all + R"(",")" + all + R"("]])"));
+}
+
+TEST_F(SnowflakeE2e, AppendIsVerifiedBehindCopies) {
+  Configure("1s", {"mode: append"});
+  MakeTable(200);
+  const auto verify = [&](int code) {
+    const Ended ended = space_.Run({"verify", "p", "--json"});
+    EXPECT_EQ(ended.exit_code, code) << ended.Describe();
+    return ended.out;
+  };
+  verify(0);
+  Change();
+  verify(0);
+  emulator_->Sql("DELETE FROM DB." + Landing() + ".LANDING_A WHERE ID = 7");
+  EXPECT_THAT(verify(1), HasSubstr("7 (missing)"));
+  ASSERT_EQ(space_.Run({"pipeline", "resync", "p", "--yes"}).exit_code, 0);
+  ASSERT_EQ(space_.Sync().exit_code, 0);
+  EXPECT_THAT(verify(0), HasSubstr(R"("source_rows":200)"));
 }
 
 TEST_F(SnowflakeE2e, APausedPipelineShowsNothingNewUntilItIsStarted) {
@@ -263,6 +293,7 @@ TEST_F(SnowflakeE2e, EveryTypeReadsBackAsTheSameValue) {
 
 TEST_F(SnowflakeE2e, VerifyNamesTheKeysThatDifferBesideARunningService) {
   MakeTable(3000);
+  ASSERT_TRUE(Sql("CREATE TABLE public.b (id int PRIMARY KEY)"));
   Running run = space_.Start({"run"});
   ASSERT_TRUE(Catches());
   EXPECT_EQ(space_.Run({"verify", "p"}).exit_code, 0);
@@ -273,7 +304,9 @@ TEST_F(SnowflakeE2e, VerifyNamesTheKeysThatDifferBesideARunningService) {
   EXPECT_EQ(verify.exit_code, 1) << verify.Describe();
   const json report = json::parse(verify.out, nullptr, false);
   ASSERT_FALSE(report.is_discarded()) << verify.Describe();
-  std::vector<std::string> keys = report.at("tables").at(0).at("keys");
+  const json& table_a = report.at("tables").at(0);
+  ASSERT_EQ(table_a.at("name"), "public.a") << report;
+  std::vector<std::string> keys = table_a.at("keys");
   EXPECT_THAT(
       keys, testing::UnorderedElementsAre(HasSubstr("77 (missing)"), HasSubstr("2500 (different)"),
                                           HasSubstr("-5 (extra)")));
@@ -283,6 +316,17 @@ TEST_F(SnowflakeE2e, VerifyNamesTheKeysThatDifferBesideARunningService) {
     return emulator_->Sql("SELECT V FROM DB." + Target() + ".A WHERE ID = 1").dump() ==
            R"([["again"]])";
   }));
+  // Each under the name that it has by now.
+  ASSERT_TRUE(Sql("ALTER TABLE public.a RENAME TO z; ALTER TABLE public.b RENAME TO a"));
+  const Ended renamed = space_.Run({"verify", "p", "--json"});
+  const json second = json::parse(renamed.out, nullptr, false);
+  ASSERT_FALSE(second.is_discarded()) << renamed.Describe();
+  for (const json& table : second.at("tables")) {
+    const bool old = table.at("name") == "public.z";
+    EXPECT_EQ(table.at("source_rows"), old ? 3000 : 0) << second;
+    EXPECT_EQ(table.at("keys").size(), old ? 3u : 0u) << second;
+  }
+  EXPECT_EQ(second.at("tables").size(), 2u);
   run.Signal(SIGTERM);
   EXPECT_EQ(run.Wait(seconds(15)).exit_code, 0);
 }

@@ -46,12 +46,19 @@ std::string AsText(const std::vector<PipelineStatus>& pipelines) {
     }
     if (!status.error.empty()) out += fmt::format("  error  {}\n", Printable(status.error));
     if (status.tables.empty()) continue;
-    // Values that became NULL are news wherever there are any.
-    const bool nulled = std::any_of(status.tables.begin(), status.tables.end(),
-                                    [](const TableStatus& each) { return each.nulled > 0; });
+    // Values that became NULL are news wherever there are any; so is what merges took.
+    const auto any = [&](int64_t TableStatus::*count) {
+      return std::any_of(status.tables.begin(), status.tables.end(),
+                         [count](const TableStatus& each) { return each.*count > 0; });
+    };
+    const bool merged = any(&TableStatus::rows_merged), nulled = any(&TableStatus::nulled);
     std::vector<std::string> heads = {"TABLE", "PHASE", "ROWS", "CHANGES", "ERROR"};
     std::vector<Align> sides = {Align::kLeft, Align::kLeft, Align::kRight, Align::kRight,
                                 Align::kLeft};
+    if (merged) {
+      heads.insert(heads.end() - 1, "MERGED");
+      sides.insert(sides.end() - 1, Align::kRight);
+    }
     if (nulled) {
       heads.insert(heads.end() - 1, "NULLED");
       sides.insert(sides.end() - 1, Align::kRight);
@@ -61,6 +68,7 @@ std::string AsText(const std::vector<PipelineStatus>& pipelines) {
       std::vector<std::string> row = {each.name, std::string(TablePhaseName(each.phase)),
                                       Grouped(each.rows), Grouped(each.changes),
                                       OrDash(each.error)};
+      if (merged) row.insert(row.end() - 1, Grouped(each.rows_merged));
       if (nulled) row.insert(row.end() - 1, Grouped(each.nulled));
       table.Add(std::move(row));
     }

@@ -102,8 +102,8 @@ constexpr ErrorPage kPages[] = {
      "The publication's column list must hold every column of the key."},
     {"ETL-S112", "a rule for columns cannot be applied",
      "`columns` names a column that the table does not have, or one of its key."},
-    {"ETL-S113", "names differ only in case",
-     "DuckDB ignores case in names. Rename one, or leave the table out of `tables`."},
+    {"ETL-S113", "a rule for columns names a part of the key",
+     "Rows are found by their key. Take the column out of `columns`."},
     {"ETL-S115", "nothing is left to copy",
      "The table has no columns, or all are excluded. Leave it out of `tables`."},
     {"ETL-S116", "a row or a name does not fit",
@@ -112,8 +112,9 @@ constexpr ErrorPage kPages[] = {
      "`tables`, or exclude the column."},
     {"ETL-S117", "text in another encoding",
      "The server could not turn a value into UTF-8. Correct the value at the source."},
-    {"ETL-S118", "a column has a reserved name",
-     "Rename the column at the source, or exclude it with `columns`."},
+    {"ETL-S118", "columns differ only in case",
+     "Not every destination tells them apart. Rename one at the source, or exclude it with "
+     "`columns`."},
     {"ETL-S119", "the schema _etl is reserved",
      "In the destination it holds bookkeeping. Leave the table out of `tables`."},
     {"ETL-S120", "the publication is missing",
@@ -273,12 +274,10 @@ constexpr ErrorPage kPages[] = {
      "please report it with the log."},
     {"ETL-D146", "rows could not be made into a request",
      "This should not happen: please report it with the log."},
-    {"ETL-D147", "a row cannot be read again by its key",
-     "A value was never sent, and its row's key has an array or a composite in it. Set REPLICA "
-     "IDENTITY FULL for the table, then pipeline resync --table."},
     {"ETL-D331", "a key changed together with rows",
-     "Rows of before a change of the key can be told apart only once they are merged. etl-stream "
-     "pipeline resync PIPELINE --table TABLE"},
+     "Rows of before a change of the key are merged under the former one first, and only whole "
+     "transactions are. One that changed rows and the key, or other tables before that, cannot be "
+     "taken apart. etl-stream pipeline resync PIPELINE --table TABLE"},
     {"ETL-D330", "a column's type cannot be changed in place",
      "Snowflake does not alter a column of this type to the new one, so the table is copied again. "
      "If "

@@ -103,7 +103,8 @@ TEST_F(CatalogTest, StatusComesBackAsItWasWritten) {
                            .nulled = 5,
                            .error = "x\ny",
                            .id = {16384},
-                           .rules = true});
+                           .rules = true,
+                           .rows_merged = 6});
   ASSERT_TRUE(catalog->PutStatus(status).ok());
   status.lag_bytes = 12;
   status.used = DestinationUse{.bytes_sent = 1, .statements = 2, .merges = 3, .rows_merged = 4};
@@ -112,6 +113,7 @@ TEST_F(CatalogTest, StatusComesBackAsItWasWritten) {
   EXPECT_EQ(StatusToJson(back), StatusToJson(status));
   ASSERT_TRUE(back.used.has_value());
   EXPECT_EQ(back.used->rows_merged, 4);
+  EXPECT_EQ(back.tables.at(0).rows_merged, 6);
 }
 
 TEST_F(CatalogTest, StatusOfAnOlderProgramIsRead) {

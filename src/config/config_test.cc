@@ -338,6 +338,11 @@ TEST(Config, SnowflakeTakesEveryKey) {
 }
 
 TEST(Config, SnowflakeMistakesAreToldApart) {
+  const std::string pipeline =
+      "sources: {s: {type: postgres, url: postgres://h/d}}\n"
+      "pipelines: {p: {source: s, destination: sf, tables: [\"*\"], snapshot: {parallelism: ";
+  EXPECT_NE(Load(Snowflake("") + pipeline + "16}}}\n").config, nullptr);
+  EXPECT_EQ(OnlyCode(Load(Snowflake("") + pipeline + "17}}}\n")), "ETL-C013");
   for (const char* key : {"account", "user", "role", "warehouse", "database", "schema",
                           "landing_schema", "private_key"}) {
     EXPECT_EQ(OnlyCode(Load(Snowflake("", key))), "ETL-C014") << key;

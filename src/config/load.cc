@@ -35,6 +35,8 @@ std::string NotCarriedOut(std::string_view what) {
 }
 
 // Where things stand in the file, for checks that look at several of them.
+constexpr int kSnowflakeParallelismMax = 16;
+
 struct Places {
   std::map<std::string, SourceSpan> source_of;       // by pipeline
   std::map<std::string, SourceSpan> destination_of;  // by pipeline
@@ -430,6 +432,15 @@ class Loader {
                      places_.source_names);
       CheckReference("destination", name, pipeline.destination, places_.destination_of[name],
                      places_.destination_names);
+      const auto destination = config_.destinations.find(pipeline.destination);
+      if (pipeline.snapshot_parallelism > kSnowflakeParallelismMax &&
+          destination != config_.destinations.end() && destination->second.snowflake.has_value()) {
+        context_.problems.Add(
+            "ETL-C013", places_.pipeline[name],
+            fmt::format("pipelines.{}.snapshot.parallelism is {}; into Snowflake "
+                        "at most {} chunks are copied at a time",
+                        name, pipeline.snapshot_parallelism, kSnowflakeParallelismMax));
+      }
     }
   }
 

@@ -45,6 +45,11 @@ struct Progress {
   /// not cumulative. Not valid: what is durable is what readers see.
   Lsn applied;
   std::optional<DestinationUse> used;  ///< since Start, where it counts that
+  struct Merged {
+    TableId table;
+    int64_t rows = 0;
+  };
+  std::vector<Merged> merged;  ///< changes that merges took, where `used` counts them
   struct ChunkDone {
     TableId table;
     uint32_t generation = 1;

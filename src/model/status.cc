@@ -57,6 +57,7 @@ std::string StatusToJson(const PipelineStatus& status) {
                                   {"error", NullIfEmpty(table.error)},
                                   {"oid", table.id.oid},
                                   {"rules", table.rules}});
+    if (status.used.has_value()) json["tables"].back()["rows_merged"] = table.rows_merged;
   }
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -115,6 +116,7 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
       table.nulled = entry.value("nulled", int64_t{0});
       table.id.oid = entry.value("oid", uint32_t{0});
       table.rules = entry.value("rules", false);
+      table.rows_merged = entry.value("rows_merged", int64_t{0});
       status.tables.push_back(std::move(table));
     }
     return status;

@@ -16,13 +16,14 @@ namespace etl {
 struct TableStatus {
   std::string name;  ///< schema.table
   TablePhase phase = TablePhase::kWaiting;
-  int64_t rows = 0;        ///< rows copied so far, or stored at the last fold
-  int64_t rows_total = 0;  ///< estimate, while copying
-  int64_t changes = 0;     ///< changes handed to the destination since the pipeline started
-  int64_t nulled = 0;      ///< values that became NULL (on_unrepresentable) since it started
-  std::string error;       ///< why it is stopped, or what its copy waits for
-  TableId id;              ///< at the source; none: an older program wrote this
-  bool rules = false;      ///< what is stored lacks columns, or has hashes, as `columns` said
+  int64_t rows = 0;         ///< rows copied so far, or stored at the last fold
+  int64_t rows_total = 0;   ///< estimate, while copying
+  int64_t changes = 0;      ///< changes handed to the destination since the pipeline started
+  int64_t nulled = 0;       ///< values that became NULL (on_unrepresentable) since it started
+  std::string error;        ///< why it is stopped, or what its copy waits for
+  TableId id;               ///< at the source; none: an older program wrote this
+  bool rules = false;       ///< what is stored lacks columns, or has hashes, as `columns` said
+  int64_t rows_merged = 0;  ///< its part of DestinationUse::rows_merged
 };
 
 enum class PipelinePhase : uint8_t { kCopying, kRunning, kRetrying, kPaused, kStopped };
@@ -30,7 +31,7 @@ std::string_view PipelinePhaseName(PipelinePhase phase);
 
 /// What a destination that is paid by use was asked for since the pipeline's last start.
 struct DestinationUse {
-  int64_t bytes_sent = 0;  ///< of rows, as sent (compressed)
+  int64_t bytes_sent = 0;  ///< as sent: rows compressed, records of progress as they are
   int64_t statements = 0;
   int64_t merges = 0;       ///< that this program ran
   int64_t rows_merged = 0;  ///< changes that those took

@@ -130,6 +130,9 @@ Status Reader::TakeReplies(Instant now) {
     }
     applied_ = reply->progress.applied;
     if (reply->progress.used.has_value()) used_ = reply->progress.used;
+    for (const Progress::Merged& merged : reply->progress.merged) {
+      if (TableRuntime* table = tables_.Find(merged.table)) table->rows_merged += merged.rows;
+    }
     for (const Progress::ChunkDone& done : reply->progress.chunks) {
       TableRuntime* table = tables_.Find(done.table);
       if (table != nullptr && table->copy && table->copy->generation() == done.generation) {
@@ -214,7 +217,8 @@ bool Reader::CanDeliver() const {
 Status Reader::ReadStream(Instant now) {
   if (reopening_) return Status::OK();
   if (!stalled_.empty()) {
-    if (holding_ || (stalled_for_tables_ && !stall_answered_)) return Status::OK();
+    if (holding_ || (stalled_for_tables_ && (!stall_answered_ || EndsBeforeChange())))
+      return Status::OK();
     const std::string message = std::exchange(stalled_, {});
     stalled_for_tables_ = false;
     ETL_RETURN_IF_ERROR(OnMessage(message, now));
@@ -259,14 +263,23 @@ Status Reader::HandOver(Instant now) {
     return Status::OK();
   }
   const bool full = SegmentFull();
-  if (in_transaction_) return full && !draining_ ? PushSegment(false, now) : Status::OK();
+  if (in_transaction_ && !EndsBeforeChange())
+    return full && !draining_ ? PushSegment(false, now) : Status::OK();
   const bool idle = segments_in_flight_ == 0;
   const bool aged =
       segment_.first_commit() != kNever && now - segment_.first_commit() >= options_.max_delay;
   const bool large =
       segment_.rows() >= options_.max_rows / 2 || segment_.bytes() >= options_.max_bytes / 2;
-  if (idle || full || aged || large || piece_open_) return PushSegment(true, now);
+  if (idle || full || aged || large || piece_open_ || in_transaction_)
+    return PushSegment(true, now);
   return Status::OK();
+}
+
+// What stands before a change of columns is stored at a boundary of its own, where the transaction
+// has brought nothing yet: rows of before a change of the key have to be merged under the former
+// one, and only whole transactions are.
+bool Reader::EndsBeforeChange() const {
+  return stalled_for_tables_ && change_index_ == 0 && (!segment_.empty() || piece_open_);
 }
 
 Status Reader::PushSegment(bool complete, Instant now) {
@@ -457,6 +470,7 @@ void Reader::Publish(Instant now) {
     row.changes = table.changes;
     row.rows = table.rows;
     row.nulled = table.AllNulled();
+    row.rows_merged = table.rows_merged;
     row.id = id;
     row.rules = table.schema != nullptr && HasRules(*table.schema);
     row.error = table.note;

@@ -115,6 +115,7 @@ class Reader : public Stage {
   bool SegmentFull() const;
   bool MayRead() const;
   bool CanDeliver() const;
+  bool EndsBeforeChange() const;
   void Deliver(Delivery delivery, int64_t bytes);
   void HandOverResyncs();
   void NoteStoredResyncs();

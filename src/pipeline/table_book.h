@@ -55,6 +55,7 @@ struct TableRuntime {
   std::string stop_code;
   int64_t rows = 0;
   int64_t nulled = 0;  ///< values that became NULL since its copy began, but for the batcher's
+  int64_t rows_merged = 0;
 
   // A type's values changed their form (rule 7.10). Rows of transactions that were open then may
   // still come in the former one, so the copy that began only waits for them at its barrier, and

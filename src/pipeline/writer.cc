@@ -7,7 +7,8 @@ namespace etl {
 namespace {
 
 bool HasNews(const Progress& progress) {
-  return !progress.chunks.empty() || !progress.folds.empty() || !progress.stopped.empty();
+  return !progress.merged.empty() || !progress.chunks.empty() || !progress.folds.empty() ||
+         !progress.stopped.empty();
 }
 
 template <typename T>
@@ -61,6 +62,7 @@ Result<Wake> Writer::Step(Instant now) {
     unsent_->progress.durable = std::max(unsent_->progress.durable, progress.durable);
     unsent_->progress.applied = applied;
     unsent_->progress.used = progress.used;
+    Append(unsent_->progress.merged, std::move(progress.merged));
     Append(unsent_->progress.chunks, std::move(progress.chunks));
     Append(unsent_->progress.folds, std::move(progress.folds));
     Append(unsent_->progress.stopped, std::move(progress.stopped));

@@ -80,6 +80,43 @@ const ArrayType& As(const arrow::Array& column) {
   return static_cast<const ArrayType&>(column);
 }
 
+/// As an element of an array, or a field of a row, may always be written.
+std::string Quoted(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + '"';
+}
+
+Result<std::string> ListText(const arrow::ListArray& lists, int64_t row) {
+  const arrow::Array& values = *lists.values();
+  std::string text = "{";
+  for (int64_t i = lists.value_offset(row); i < lists.value_offset(row + 1); ++i) {
+    if (text.size() > 1) text += ',';
+    if (values.IsNull(i)) {
+      text += "NULL";
+      continue;
+    }
+    ETL_ASSIGN_OR_RETURN(const std::string element, KeyText(values, i));
+    // A list in a list is another dimension.
+    text += values.type_id() == arrow::Type::LIST ? element : Quoted(element);
+  }
+  return text + '}';
+}
+
+Result<std::string> RowText(const arrow::StructArray& rows, int64_t row) {
+  std::string text = "(";
+  for (int i = 0; i < rows.num_fields(); ++i) {
+    if (i > 0) text += ',';
+    if (rows.field(i)->IsNull(row)) continue;
+    ETL_ASSIGN_OR_RETURN(const std::string field, KeyText(*rows.field(i), row));
+    text += Quoted(field);
+  }
+  return text + ')';
+}
+
 }  // namespace
 
 Result<std::string> KeyText(const arrow::Array& column, int64_t row) {
@@ -114,6 +151,8 @@ Result<std::string> KeyText(const arrow::Array& column, int64_t row) {
                          micros < 0 ? "-" : "", std::abs(micros / 1000000),
                          std::abs(micros % 1000000));
     }
+    case arrow::Type::LIST: return ListText(As<arrow::ListArray>(column), row);
+    case arrow::Type::STRUCT: return RowText(As<arrow::StructArray>(column), row);
     default:
       return MakeError(ErrorKind::kSchema, "ETL-S115",
                        "rows cannot be read again by a key of type " + column.type()->ToString());

@@ -337,6 +337,18 @@ TEST(KeyText, IsWhatPostgresReads) {
   EXPECT_EQ(
       Key(arrow::Time64Builder(arrow::time64(arrow::TimeUnit::MICRO), pool), int64_t{86400000000}),
       "24:00:00.000000");
+  const auto texts = std::make_shared<arrow::StringBuilder>();
+  const auto pairs = std::make_shared<arrow::StructBuilder>(
+      arrow::struct_({arrow::field("a", arrow::utf8()), arrow::field("b", arrow::utf8())}), pool,
+      std::vector<std::shared_ptr<arrow::ArrayBuilder>>{texts,
+                                                        std::make_shared<arrow::StringBuilder>()});
+  arrow::ListBuilder list(pool, pairs);
+  ASSERT_TRUE(list.Append().ok() && list.Append().ok() && pairs->Append().ok() &&
+              texts->Append("a\"\\,").ok() && pairs->field_builder(1)->AppendNull().ok() &&
+              pairs->AppendNull().ok());
+  const auto lists = *list.Finish();
+  EXPECT_EQ(*KeyText(*lists, 0), "{}");
+  EXPECT_EQ(*KeyText(*lists, 1), "{\"(\\\"a\\\\\\\"\\\\\\\\,\\\",)\",NULL}");
 }
 
 using Severity = PreflightFinding::Severity;

@@ -12,6 +12,10 @@ inline constexpr std::string_view kReceivedBytes = "etl_received_bytes_total";
 inline constexpr std::string_view kCopiedRows = "etl_copied_rows_total";
 inline constexpr std::string_view kCopiedBytes = "etl_copied_bytes_total";
 inline constexpr std::string_view kBatches = "etl_batches_total";
+inline constexpr std::string_view kSentBytes = "etl_sent_bytes_total";  ///< DestinationUse …
+inline constexpr std::string_view kStatements = "etl_statements_total";
+inline constexpr std::string_view kMerges = "etl_merges_total";
+inline constexpr std::string_view kMergedRows = "etl_merged_rows_total";  ///< … by table
 inline constexpr std::string_view kUnrepresentable =
     "etl_unrepresentable_values_total";                          ///< stored as NULL
 inline constexpr std::string_view kErrors = "etl_errors_total";  ///< by kind

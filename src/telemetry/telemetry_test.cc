@@ -75,9 +75,10 @@ TEST(Histogram, AnotherThreadMayReadWhileOneRecords) {
 
 TEST(MetricNames, ArePrometheusNamesAndUnlikeEachOther) {
   const std::set<std::string_view> names = {
-      metric::kChanges,    metric::kTransactions, metric::kCopiedRows,   metric::kLagBytes,
-      metric::kLagSeconds, metric::kErrors,       metric::kCommitLatency};
-  EXPECT_EQ(names.size(), 7u);
+      metric::kChanges,    metric::kTransactions, metric::kCopiedRows,    metric::kLagBytes,
+      metric::kLagSeconds, metric::kErrors,       metric::kCommitLatency, metric::kSentBytes,
+      metric::kStatements, metric::kMerges,       metric::kMergedRows};
+  EXPECT_EQ(names.size(), 11u);
   for (std::string_view name : names) EXPECT_TRUE(name.starts_with("etl_")) << name;
 }
 

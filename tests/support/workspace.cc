@@ -103,7 +103,10 @@ Ended Running::Wait(milliseconds patience) {
   }
   ended.seconds = std::chrono::duration<double>(steady_clock::now() - started_).count();
   if (WIFEXITED(status_)) ended.exit_code = WEXITSTATUS(status_);
-  if (WIFSIGNALED(status_)) ended.signal = WTERMSIG(status_);
+  if (WIFSIGNALED(status_)) {
+    ended.signal = WTERMSIG(status_);
+    ended.dumped = WCOREDUMP(status_);
+  }
   ended.out = Slurp(out_);
   ended.err = Slurp(err_);
   return ended;

@@ -14,6 +14,7 @@ struct Ended {
   bool timed_out = false;  ///< it had to be killed by the test
   int exit_code = -1;      ///< -1: ended by a signal
   int signal = 0;
+  bool dumped = false;  ///< its memory, into a core file
   std::string out;
   std::string err;
   double seconds = 0;

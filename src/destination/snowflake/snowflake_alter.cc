@@ -273,6 +273,7 @@ Status SnowflakeDestination::StepAlter(SqlOutcome& outcome, Instant now) {
     RunJob(what, sql, now);
     return Status::OK();
   };
+  const auto there = [this](const SnowflakeName& name) { return job_->there.contains(name); };
   if (job_->step == kBegin) {
     // A merge of a run that was ended may still be under way: it has the lock that this waits for.
     // Its task ends first.
@@ -299,6 +300,18 @@ Status SnowflakeDestination::StepAlter(SqlOutcome& outcome, Instant now) {
   if (job_->step == kTables) {
     for (const SqlRow& row : outcome.results.at(0).rows)
       job_->there.insert({names_.database(), row.at(0).value_or(""), row.at(1).value_or("")});
+    for (const Place& place : places) {
+      if (place.landing || place.old_name == place.name || !there(place.old_name) ||
+          !there(place.name) || Owns(place.name, table))
+        continue;
+      const std::string name = place.to->QualifiedName();
+      state.altering = state.altering_target = nullptr;
+      job_.reset();
+      // A later run must not go on with it: it is where it was.
+      ETL_RETURN_IF_ERROR(WriteRecords({ProgressLog::Landing(state)}, {}, {}));
+      return StopTable(table, "ETL-D120",
+                       name + ": a table of that name is there, and this pipeline did not make it");
+    }
     job_->step = kPlace;
   }
   if (job_->step == kColumns) {
@@ -311,7 +324,6 @@ Status SnowflakeDestination::StepAlter(SqlOutcome& outcome, Instant now) {
     job_->step = kPlace;
   }
   if (job_->step == kPlace) {
-    const auto there = [this](const SnowflakeName& name) { return job_->there.contains(name); };
     // In append mode there may be no table of copied rows.
     while (job_->place < places.size() && !there(places[job_->place].old_name) &&
            !there(places[job_->place].name))
@@ -320,14 +332,6 @@ Status SnowflakeDestination::StepAlter(SqlOutcome& outcome, Instant now) {
       const Place& place = places[job_->place];
       Statements sql;
       if (place.old_name != place.name && there(place.old_name)) {
-        if (there(place.name) && !place.landing && !Owns(place.name, table)) {
-          state.altering = state.altering_target = nullptr;
-          job_.reset();
-          return StopTable(
-              table, "ETL-D120",
-              place.to->QualifiedName() +
-                  ": a table of that name is there, and this pipeline did not make it");
-        }
         if (there(place.name)) sql.push_back("DROP TABLE IF EXISTS " + place.name.Sql());
         for (std::string& create : CreateSchemasSql(names_, *place.to))
           sql.push_back(std::move(create));

@@ -399,6 +399,7 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
   progress.folds = std::exchange(folds_, {});
   progress.chunks = std::exchange(chunks_, {});
   progress.stopped = std::exchange(stops_, {});
+  progress.merged = std::exchange(merged_, {});
   progress.by = std::min({link_->next_deadline(now), MergesDue(), TasksDue(), FreeAt(now)});
   if (!boundaries_.empty() && forward_at_ > now) progress.by = std::min(progress.by, forward_at_);
   return progress;

@@ -362,6 +362,7 @@ class SnowflakeDestination : public Destination {
   std::optional<SqlOutcome> job_outcome_;
   std::vector<Progress::ChunkDone> chunks_;  ///< to report
   std::vector<TableStop> stops_;             ///< to report
+  std::vector<Progress::Merged> merged_;     ///< to report
   std::set<uint32_t> holding_;               ///< tables that may hold rows not given
   RowSpreader spreader_;
   Instant spread_at_{};

@@ -222,6 +222,29 @@ TEST(SnowflakeDestination, TablesSwapTheirNamesThoughItIsKilled) {
   }
 }
 
+TEST(SnowflakeDestination, ATableWhoseNewNameIsTakenStaysWhereItIsInLaterRunsToo) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kMirror, 3);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 3, .oid = 1000, .name = "orders"});
+  feed.AddTables(tables, {2000});
+  feed.Run(0);
+  emulator.Sql("CREATE TABLE DB.S.TAKEN (A INT)");
+  auto to = std::make_shared<TableSchema>(*tables[0].schema());
+  to->name = "taken";
+  ++to->version;
+  feed.Add({.parts = {SchemaChange{.from = tables[0].schema(), .to = to}}, .end = {2008}});
+  feed.ExpectStop("ETL-D120");
+  feed.Run(0);
+  feed.StepUntil([&] { return feed.stopped(); });
+  ASSERT_TRUE(feed.stopped());
+  emulator.Sql("DROP TABLE DB.S.TAKEN");
+  ASSERT_EQ(feed.Table({1000})->phase, TablePhase::kStopped);
+  feed.StepUntil([steps = 0]() mutable { return ++steps > 5; });
+  EXPECT_FALSE(emulator.RowsIfThere("S", "ORDERS").is_null());
+  EXPECT_FALSE(emulator.RowsIfThere("ETL", "LANDING_ORDERS").is_null());
+}
+
 TEST(SnowflakeDestination, ATargetThatIsKeptFollowsUntilItsNewCopyTakesItsPlace) {
   for (int seed = 1; seed <= Seeds(); ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);

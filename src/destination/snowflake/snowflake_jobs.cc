@@ -11,9 +11,9 @@
 #include "destination/snowflake/alter_sql.h"
 #include "destination/snowflake/claim_sql.h"
 #include "destination/snowflake/fold_sql.h"
-#include "destination/snowflake/key_rows.h"
 #include "destination/snowflake/merge_sql.h"
 #include "destination/snowflake/snowflake_destination.h"
+#include "destination/snowflake/snowflake_read.h"
 #include "destination/snowflake/snowflake_types.h"
 
 namespace etl {
@@ -220,6 +220,7 @@ Status SnowflakeDestination::StepMerge(SqlOutcome& outcome, Instant now) {
   table.applied = job_->high;
   ++used_.merges;
   used_.rows_merged += job_->rows;
+  merged_.push_back({job_->table, job_->rows});
   return end();
 }
 
@@ -338,7 +339,11 @@ Status SnowflakeDestination::ReportMissing(const Table& table, const SqlRows& fo
   const TableSchema& schema = *table.state.landing;
   FoldResult result{.table = schema.id, .generation = table.state.checkpoint.generation};
   result.at = stored_.position;
-  ETL_ASSIGN_OR_RETURN(result.missing_keys, KeysOf(schema, found));
+  TableSchema keys;
+  keys.schema = schema.schema;
+  keys.name = schema.name;
+  for (const int key : schema.key) keys.columns.push_back(schema.columns[static_cast<size_t>(key)]);
+  ETL_ASSIGN_OR_RETURN(result.missing_keys, BatchOfStored(keys, found));
   std::set<uint32_t> xids;
   for (const SqlRow& row : found.rows) {
     for (size_t i = schema.key.size(); i < row.size(); ++i) {
@@ -393,7 +398,7 @@ Status SnowflakeDestination::StepFold(SqlOutcome& outcome, Instant now) {
       if (!outcome.results.empty() && !outcome.results[0].rows.empty()) {
         const Status reported = ReportMissing(table, outcome.results[0]);
         job_.reset();
-        return reported.ok() ? Status::OK() : StopTable(table, "ETL-D147", reported.message());
+        return reported.ok() ? Status::OK() : StopTable(table, "ETL-D140", reported.message());
       }
       return run(kTarget, "look for the target of", {SelectColumnsSql(target)});
     case kTarget: {

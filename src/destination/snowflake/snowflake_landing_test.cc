@@ -185,6 +185,29 @@ TEST(SnowflakeDestination, TheLogOfALongRunStaysShortAndReadsTheSame) {
   EXPECT_EQ(feed.checkpoint().tables[0].phase, TablePhase::kLive);
 }
 
+// Its guard would take the repetition for another run.
+TEST(SnowflakeDestination, TheLogIsNotRepeatedWhileAStatementIsUnderWay) {
+  EmulatorProcess emulator;
+  Feed feed(emulator, Mode::kAppend, 2);
+  std::vector<ModelTable> tables;
+  tables.emplace_back(ModelTable::Options{.seed = 2, .oid = 1000, .name = "orders"});
+  tables[0].Fill(20);
+  feed.AddTables(tables, {2000});
+  ChunkRows chunk{.table = {1000}, .schema = tables[0].schema(), .rows = tables[0].All()};
+  chunk.done = ChunkRows::Done{.high = {2000}, .rows = chunk.rows->num_rows()};
+  feed.AddChunks({1000}, {chunk}, {});
+  feed.tune = [](SnowflakeOptions& options) { options.purge_rows = 1; };
+  emulator.Control(
+      "faults",
+      Json{{"faults",
+            {{{"match", {{"path", "/statements"}, {"body", "CREATE TABLE [^;]*_ETL_COPY"}}},
+              {"delay", 1.0}}}}});
+  feed.Run(0);
+  EXPECT_EQ(emulator.Rows("ETL", "LANDING_ORDERS", "_ETL_POSITION").size(),
+            static_cast<size_t>(chunk.rows->num_rows()));
+  EXPECT_EQ(emulator.Control("faults", std::nullopt).at("faults").at(0).at("met"), 1);
+}
+
 TEST(SnowflakeDestination, TellsWhatItHasUsed) {
   EmulatorProcess emulator;
   Feed feed(emulator, Mode::kMirror, 2);

@@ -164,17 +164,26 @@ TEST(SnowflakeDestination, ATaskTakesNoRowOfTheNextCopy) {
   feed.StepUntil([&] { return TasksOf(emulator).size() == 1; });
   ASSERT_EQ(TasksOf(emulator).size(), 1u);
   const Json task = TasksOf(emulator)[0];
-  const Lsn from = feed.segments().back().end;
-  Segment again;
-  again.parts.push_back(CopyStart{.schema = tables[0].schema(), .generation = 2, .from = from});
-  again.end = {from.value + 8};
-  feed.Add(std::move(again));
-  Fill(feed, tables, 7, 5);
-  feed.StepUntil([&] { return feed.durable() >= feed.segments().back().end; });
-  EXPECT_TRUE(TasksOf(emulator).empty());
   const auto landed = [&] {
     return emulator.Rows("ETL", "LANDING_ORDERS", "_ETL_POSITION").size();
   };
+  const auto copy_again = [&](uint32_t generation) {
+    const Lsn from = feed.segments().back().end;
+    feed.Add(Segment{
+        .parts = {CopyStart{.schema = tables[0].schema(), .generation = generation, .from = from}},
+        .end = {from.value + 8}});
+  };
+  copy_again(2);
+  Fill(feed, tables, 7, 5);
+  // It is gone before the first of them lands, however long that takes.
+  emulator.Control(
+      "faults",
+      Json{{"faults",
+            {{{"match", {{"path", "/statements"}, {"body", "DROP TASK"}}}, {"delay", 1.0}}}}});
+  feed.StepUntil([&] { return landed() > 0; });
+  EXPECT_TRUE(TasksOf(emulator).empty());
+  feed.StepUntil([&] { return feed.durable() >= feed.segments().back().end; });
+  EXPECT_TRUE(TasksOf(emulator).empty());
   const size_t before = landed();
   EXPECT_GT(before, 0u);
   const HttpResponse late =
@@ -182,6 +191,14 @@ TEST(SnowflakeDestination, ATaskTakesNoRowOfTheNextCopy) {
   EXPECT_EQ(late.code, 422) << late.body;
   EXPECT_NE(late.body.find("the watermark has moved"), std::string::npos) << late.body;
   EXPECT_EQ(landed(), before);
+
+  // Nor does a merge of the generation before, where the landing table is another one.
+  std::vector<SegmentPart> unused;
+  tables[0].ChangeSchema(&unused);
+  copy_again(3);
+  feed.StepUntil([&] { return feed.durable() >= feed.segments().back().end; });
+  EXPECT_EQ(emulator.Sql("SELECT GENERATION, PHASE FROM DB.ETL._ETL_WATERMARK ORDER BY 1"),
+            Json::parse(R"([["1","former"],["2","former"],["3","copying"]])"));
 }
 
 }  // namespace
