@@ -9,6 +9,7 @@
 #include <csignal>
 
 #include "support/e2e_fixture.h"
+#include "support/failpoints.h"
 
 namespace etl {
 namespace {
@@ -30,10 +31,6 @@ const std::set<std::string> kByANewTimelineDuringACopy = {"duckdb.abandon.before
 const std::set<std::string> kByRebuilding = {"duckdb.rebuild.middle"};
 const std::set<std::string> kByDropping = {"duckdb.forget.before_commit",
                                            "duckdb.forget.after_commit"};
-// No pipeline into Snowflake is accepted yet, so the program does not pass these.
-const std::set<std::string> kOfSnowflake = {
-    "snowflake.control.before_append", "snowflake.copy.before_append",
-    "snowflake.data.before_append", "snowflake.job.before", "snowflake.sql.before"};
 
 class Crash : public E2eTest {
  protected:
@@ -85,8 +82,9 @@ class Crash : public E2eTest {
 
 TEST_F(Crash, TheListOfFailpointsIsTheSources) {
   std::set<std::string> listed;
-  for (const auto* set : {&kByFilling, &kByStoppingATable, &kByANewTimeline,
-                          &kByANewTimelineDuringACopy, &kByRebuilding, &kByDropping, &kOfSnowflake})
+  for (const auto* set :
+       {&kByFilling, &kByStoppingATable, &kByANewTimeline, &kByANewTimelineDuringACopy,
+        &kByRebuilding, &kByDropping, &kSnowflakeFailpoints})
     listed.insert(set->begin(), set->end());
   std::set<std::string> found;
   // Names are passed through functions too: every string of the form of a failpoint's name counts.

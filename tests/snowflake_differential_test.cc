@@ -1,6 +1,6 @@
 // Random schemas and adversarial transactions against a real server, copied into the emulator of
-// Snowflake while the program is killed at random moments and in the middle of its requests; in the
-// end the target tables equal the source, value by value.
+// Snowflake, merged by the engine or by tasks, while the program is killed at random moments and in
+// the middle of its requests; in the end the target tables equal the source, value by value.
 //
 //   make differential TO=snowflake SEEDS=50 [FIRST=1]     the long form
 //   ETL_DIFFERENTIAL_SEED=17                              one seed again
@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "differential_workload.h"
+#include "support/failpoints.h"
 #include "support/snowflake_fixture.h"
 
 namespace etl {
@@ -31,15 +32,13 @@ class SnowflakeDifferential : public SnowflakeE2eTest,
  protected:
   // Runs the program for a while, again and again, and ends it the hard way.
   void RunAndKill(std::mt19937_64& random, std::chrono::milliseconds time) {
-    static const char* const kPoints[] = {
-        "snowflake.data.before_append", "snowflake.control.before_append",
-        "snowflake.copy.before_append", "snowflake.job.before", "snowflake.sql.before"};
+    const std::vector<std::string> points(kSnowflakeFailpoints.begin(), kSnowflakeFailpoints.end());
     const auto until = std::chrono::steady_clock::now() + time;
     while (std::chrono::steady_clock::now() < until) {
       Environment environment;
       if (random() % 3 == 0) {
-        environment["ETL_FAILPOINTS"] = std::string(kPoints[random() % std::size(kPoints)]) +
-                                        "=exit:" + std::to_string(1 + random() % 6);
+        environment["ETL_FAILPOINTS"] =
+            points[random() % points.size()] + "=exit:" + std::to_string(1 + random() % 6);
       }
       Running run = space_.Start({"run"}, environment);
       const auto end = std::chrono::steady_clock::now() +
@@ -69,7 +68,14 @@ class SnowflakeDifferential : public SnowflakeE2eTest,
             ", max_delay: " + std::to_string(20 + random() % 100) + "ms}",
         "retry: {max_delay: 500ms, give_up: 60s}", "on_unrepresentable: 'null'"};
     config_.tables = "[\"*.*\", \"!* leaf *\"]";
+    const bool by_task = seed % 4 >= 2;
+    if (by_task) config_.destinations = Destination(emulator_->tls_url(), "1s, by: task");
     space_.Write(config_);
+    // Two, so that runs of one task overlap.
+    std::optional<TaskRunner> tasks[2];
+    if (by_task) {
+      for (auto& runner : tasks) runner.emplace(*emulator_);
+    }
     Workload workload(server_->ConnInfo(database_), seed);
     ASSERT_EQ(workload.Prepare(), "");
     workload.set_ddl(kColumnsChange && seed % 2 == 0);

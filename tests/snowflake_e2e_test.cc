@@ -10,6 +10,7 @@ namespace etl {
 namespace {
 
 using nlohmann::json;
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -220,6 +221,29 @@ TEST_F(SnowflakeE2e, AnAccountThatIsNeverReachedIsToldApart) {
   const Ended ended = run.Wait(seconds(15));
   EXPECT_EQ(ended.exit_code, 0) << ended.Describe();
   EXPECT_LT(ended.seconds, 20);
+}
+
+TEST_F(SnowflakeE2e, AnAccountThatSaysNothingKeepsNoServiceFromEnding) {
+  config_.top = {"limits: {shutdown: 1s}"};
+  Configure("1s, by: task");
+  MakeTable(50);
+  const auto ends = [&](Running& run) {
+    run.Signal(SIGTERM);
+    const Ended ended = run.Wait(seconds(10));
+    EXPECT_EQ(ended.exit_code, 0) << ended.Describe();
+  };
+  Running run = space_.Start({"run"});
+  ASSERT_TRUE(Catches());
+  emulator_->Signal(SIGSTOP);
+  EXPECT_TRUE(Sql("INSERT INTO public.a SELECT max(id) + 1, 'new', 0 FROM public.a"));
+  std::this_thread::sleep_for(seconds(1));
+  ends(run);
+  // One that waits for the account from its start on.
+  Running other = space_.Start({"run"});
+  std::this_thread::sleep_for(milliseconds(500));
+  ends(other);
+  emulator_->Signal(SIGCONT);
+  ExpectEqual();
 }
 
 TEST_F(SnowflakeE2e, ANewKeyFileIsTakenUpWithoutANewStart) {

@@ -96,8 +96,11 @@ class ChannelClient {
   bool Step(Instant now);
   Instant next_deadline(Instant now) const;
 
-  /// Whether a status is of use now.
-  bool wants_status() const { return state_ == State::kReady && accepted_ > 0; }
+  /// Whether a status is of use now: also while the next append is on its way, for under steady
+  /// changes there always is one.
+  bool wants_status() const {
+    return (state_ == State::kReady || state_ == State::kAppending) && accepted_ > 0;
+  }
   /// Counts openings: a status that was asked for before the last one says nothing.
   uint64_t era() const { return era_; }
   /// `status` is null if the service does not know the channel.

@@ -4,10 +4,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
+#include <deque>
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -122,6 +125,8 @@ class EmulatorProcess {
     if (got.code == 400) return nullptr;
     return Answer(table, got).at("rows");
   }
+  /// SIGSTOP makes it an account that takes connections and says nothing, until SIGCONT.
+  void Signal(int number) const { kill(process_, number); }
   /// Statements as ACCOUNTADMIN; the rows of the last one.
   Json Sql(const std::string& statement) {
     return Control("sql", Json{{"statement", statement}}).at("rows");
@@ -170,6 +175,42 @@ class EmulatorProcess {
   int input_ = -1;
   Json ready_;
   std::string url_;
+};
+
+inline std::vector<EmulatorProcess::Json> TasksOf(EmulatorProcess& emulator) {
+  return emulator.Control("state", std::nullopt).at("tasks");
+}
+
+/// Runs tasks all the time, and their texts beside them, as runs that begin late would be.
+class TaskRunner {
+ public:
+  using Json = EmulatorProcess::Json;
+  explicit TaskRunner(EmulatorProcess& emulator) : emulator_(emulator) {
+    thread_ = std::thread([this] {
+      while (!stop_) {
+        for (const Json& task : TasksOf(emulator_)) {
+          if (task.at("state") == "started")
+            emulator_.Ask("tasks", Json{{"task", task.at("path")}});
+          texts_.push_back(task.at("definition"));
+        }
+        if (texts_.size() > 8) texts_.pop_front();
+        for (const std::string& text : texts_) emulator_.Ask("sql", Json{{"statement", text}});
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      }
+    });
+  }
+  ~TaskRunner() {
+    stop_ = true;
+    thread_.join();
+  }
+  TaskRunner(const TaskRunner&) = delete;
+  TaskRunner& operator=(const TaskRunner&) = delete;
+
+ private:
+  EmulatorProcess& emulator_;
+  std::atomic<bool> stop_ = false;
+  std::deque<std::string> texts_;
+  std::thread thread_;
 };
 
 }  // namespace etl

@@ -5,41 +5,6 @@
 namespace etl {
 namespace {
 
-std::vector<Json> TasksOf(EmulatorProcess& emulator) {
-  return emulator.Control("state", std::nullopt).at("tasks");
-}
-
-/// Runs tasks all the time, and their texts beside them, as runs that begin late would be.
-class TaskRunner {
- public:
-  explicit TaskRunner(EmulatorProcess& emulator) : emulator_(emulator) {
-    thread_ = std::thread([this] {
-      while (!stop_) {
-        for (const Json& task : TasksOf(emulator_)) {
-          if (task.at("state") == "started")
-            emulator_.Ask("tasks", Json{{"task", task.at("path")}});
-          texts_.push_back(task.at("definition"));
-        }
-        if (texts_.size() > 8) texts_.pop_front();
-        for (const std::string& text : texts_) emulator_.Ask("sql", Json{{"statement", text}});
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      }
-    });
-  }
-  ~TaskRunner() {
-    stop_ = true;
-    thread_.join();
-  }
-  TaskRunner(const TaskRunner&) = delete;
-  TaskRunner& operator=(const TaskRunner&) = delete;
-
- private:
-  EmulatorProcess& emulator_;
-  std::atomic<bool> stop_ = false;
-  std::deque<std::string> texts_;
-  std::thread thread_;
-};
-
 std::function<void(SnowflakeOptions&)> MergedBy(MergeBy by, Duration grace) {
   return [by, grace](SnowflakeOptions& options) {
     options.config.merge_by = by;

@@ -130,6 +130,21 @@ TEST_F(StreamingTest, NothingIsAskedWhileNothingWaits) {
   EXPECT_LE(Count("bulk-channel-status"), 8u);
 }
 
+// One append follows the other, so that there is hardly a moment without one on its way.
+TEST_F(StreamingTest, IsProvedWhileAppendsGoOn) {
+  const ChannelId id = client_.OpenChannel(kAddress);
+  int64_t sent = 0;
+  for (; sent < 200; ++sent) {
+    const Instant next = service_.clock.now + milliseconds(120);
+    client_.Append(id, Batch(sent + 1, sent + 1));
+    (void)RunOn([] { return false; }, milliseconds(120));
+    service_.clock.now = next;
+  }
+  // Behind by the service's own three seconds and by one look at the status.
+  EXPECT_GT(committed_[id], Token(sent - 45));
+  EXPECT_LE(Count("bulk-channel-status"), 50u);
+}
+
 TEST_F(StreamingTest, AChannelResumesWhereItWasCommitted) {
   const ChannelId first = client_.OpenChannel(kAddress);
   client_.Append(first, Batch(1, 2));
