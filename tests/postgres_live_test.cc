@@ -77,6 +77,8 @@ Result<std::string> ReadCommits(LibpqWalStream& stream, int commits,
       WaitFor(fds, by);
       continue;
     }
+    // It has not run dry: no nap yet.
+    EXPECT_EQ(stream.LookAgainBy(now), now);
     ETL_ASSIGN_OR_RETURN(const ReplicationFrame parsed, ParseReplicationFrame(*frame));
     if (parsed.keepalive) continue;
     ETL_RETURN_IF_ERROR(DecodeMessage(parsed.payload, false, &message));

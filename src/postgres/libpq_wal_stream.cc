@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 #include <libpq-fe.h>
-#include <sys/socket.h>
 
 #include "postgres/server_error.h"
 #include "postgres/slot_creation.h"
@@ -16,6 +15,9 @@ namespace {
 using std::chrono::microseconds;
 
 // As much as is worth a wake-up while changes flow, and the bounds of the pause to let it gather.
+// A wake-up for a number of bytes (SO_RCVLOWAT) would be dearer: until they are there, the kernel
+// acknowledges every few messages, and each acknowledgement lets the server send the next ones
+// singly instead of gathering them, too.
 constexpr int kGatherBytes = 128 * 1024;
 constexpr Duration kShortestNap = microseconds(200);
 constexpr Duration kLongestNap = microseconds(700);
@@ -126,11 +128,6 @@ Result<std::unique_ptr<LibpqWalStream>> LibpqWalStream::Make(const SourceOptions
     connection.AddPollFds(fds);
     WaitFor(fds, deadline);
   }
-  sockaddr_storage address{};
-  socklen_t length = sizeof address;
-  const int got =
-      getsockname(PQsocket(connection.handle()), reinterpret_cast<sockaddr*>(&address), &length);
-  stream->tcp_ = got == 0 && (address.ss_family == AF_INET || address.ss_family == AF_INET6);
   return stream;
 }
 
@@ -147,10 +144,11 @@ Result<std::optional<std::string_view>> LibpqWalStream::Next(Instant now) {
     return MakeError(ErrorKind::kTransient, "ETL-S204", what_ + ": the stream is closed");
   }
   if (status_waiting_ || unsent_) ETL_RETURN_IF_ERROR(TryFlush());
-  if (LeaveAlone(now)) return std::nullopt;
+  if (dry_ && now < nap_until_) return std::nullopt;
   PGconn* handle = connection_->handle();
   for (bool looked = false;; looked = true) {
     const int size = PQgetCopyData(handle, &frame_, 1);
+    dry_ = size == 0;
     if (size > 0) {
       burst_bytes_ += size;
       return std::optional<std::string_view>(std::string_view(frame_, static_cast<size_t>(size)));
@@ -160,22 +158,6 @@ Result<std::optional<std::string_view>> LibpqWalStream::Next(Instant now) {
     if (looked) return std::nullopt;
     if (PQconsumeInput(handle) != 1) return MapConnectionLost(handle, what_);
   }
-}
-
-// A nap ends early when as much has gathered as it was meant for.
-bool LibpqWalStream::LeaveAlone(Instant now) const {
-  if (now >= nap_until_) return false;
-  if (!tcp_) return true;
-  pollfd fd{.fd = PQsocket(connection_->handle()), .events = POLLIN, .revents = 0};
-  return poll(&fd, 1, 0) == 0;
-}
-
-// A Unix socket ignores this, and is left out of the poll while it is left alone.
-void LibpqWalStream::WakeFor(int bytes) {
-  if (!tcp_ || wake_for_ == bytes) return;
-  wake_for_ = bytes;
-  tcp_ = setsockopt(PQsocket(connection_->handle()), SOL_SOCKET, SO_RCVLOWAT, &bytes,
-                    sizeof bytes) == 0;
 }
 
 Status LibpqWalStream::EndOfStream() {
@@ -221,11 +203,11 @@ Status LibpqWalStream::TryFlush() {
 }
 
 Instant LibpqWalStream::LookAgainBy(Instant now) {
+  if (!dry_) return now;
   if (now < nap_until_) return nap_until_;
   if (burst_bytes_ == 0) {
     nap_until_ = Instant{};
     dry_since_ = now;
-    WakeFor(1);
     return kNever;
   }
   // Long enough for about 128 KiB at the rate of the last burst, within the bounds.
@@ -239,14 +221,13 @@ Instant LibpqWalStream::LookAgainBy(Instant now) {
   burst_bytes_ = 0;
   dry_since_ = now;
   nap_until_ = now + pause;
-  WakeFor(kGatherBytes);
   return nap_until_;
 }
 
 void LibpqWalStream::AddPollFds(std::vector<pollfd>& fds) {
   if (connection_ == nullptr) return;
   short events = 0;
-  if (nap_until_ == Instant{} || tcp_) events |= POLLIN;
+  if (nap_until_ == Instant{}) events |= POLLIN;
   if (status_waiting_ || unsent_) events |= POLLOUT;
   if (events == 0) return;
   fds.push_back(pollfd{.fd = PQsocket(connection_->handle()), .events = events, .revents = 0});
@@ -269,7 +250,6 @@ void LibpqWalStream::Close(Lsn received, Lsn flushed, Instant deadline) {
       continue;
     }
     nap_until_ = Instant{};
-    WakeFor(1);
     std::vector<pollfd> fds;
     AddPollFds(fds);
     WaitFor(fds, deadline);

@@ -55,8 +55,6 @@ class LibpqWalStream : public WalStream {
  private:
   explicit LibpqWalStream(std::string slot) : what_("stream slot \"" + std::move(slot) + "\"") {}
   Status TryFlush();
-  bool LeaveAlone(Instant now) const;
-  void WakeFor(int bytes);
   Status EndOfStream();
   void FreeFrame();
 
@@ -72,8 +70,7 @@ class LibpqWalStream : public WalStream {
   bool status_waiting_ = false;  ///< a status that libpq had no room for
   bool unsent_ = false;          ///< libpq holds bytes for the socket
 
-  bool tcp_ = false;         ///< the socket can wake for a number of bytes
-  int wake_for_ = 1;         ///< what it is set to
+  bool dry_ = true;          ///< Next gave nothing the last time
   int64_t burst_bytes_ = 0;  ///< received since Next last ran dry
   Instant dry_since_{};      ///< when it last did
   Instant nap_until_{};      ///< the socket is left alone until then
