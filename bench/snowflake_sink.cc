@@ -104,28 +104,20 @@ std::string PositionIn(std::string_view line, std::string_view key) {
   return std::string(rest.substr(0, rest.find_first_of("\",}")));
 }
 
-std::optional<std::string> Decompress(const std::string& body, const std::string& encoding) {
+/// The text of a body, which lives until this thread is asked again; none if it does not have the
+/// size that was announced.
+std::optional<std::string_view> TextOf(const std::string& body, const std::string& encoding,
+                                       const std::string& announced) {
   if (encoding.empty()) return body;
-  if (encoding != "zstd") return std::nullopt;
+  constexpr size_t kTextMax = 64 << 20;
+  const size_t size = std::strtoull(announced.c_str(), nullptr, 10);
+  if (encoding != "zstd" || size == 0 || size > kTextMax) return std::nullopt;
   thread_local ZSTD_DCtx* const context = ZSTD_createDCtx();
-  std::string out;
-  std::vector<char> block(size_t{1} << 20);
-  ZSTD_DCtx_reset(context, ZSTD_reset_session_only);
-  ZSTD_inBuffer input{body.data(), body.size(), 0};
-  size_t left = 1;
-  while (input.pos < input.size) {
-    ZSTD_outBuffer output{block.data(), block.size(), 0};
-    left = ZSTD_decompressStream(context, &output, &input);
-    if (ZSTD_isError(left)) return std::nullopt;
-    out.append(block.data(), output.pos);
-  }
-  while (left != 0) {
-    ZSTD_outBuffer output{block.data(), block.size(), 0};
-    left = ZSTD_decompressStream(context, &output, &input);
-    if (ZSTD_isError(left) || (output.pos == 0 && left != 0)) return std::nullopt;
-    out.append(block.data(), output.pos);
-  }
-  return out;
+  thread_local std::string text;
+  if (text.size() < size) text.resize(size);
+  if (ZSTD_decompressDCtx(context, text.data(), size, body.data(), body.size()) != size)
+    return std::nullopt;
+  return std::string_view(text).substr(0, size);
 }
 
 Lines Count(std::string_view text) {
@@ -256,8 +248,10 @@ class Sink {
 
   void Append(const Request& request, Response& response) {
     const double now = WallSeconds();
-    const std::optional<std::string> text =
-        Decompress(request.body, request.get_header_value("Content-Encoding"));
+    const std::string announced =
+        request.get_header_value("x-snowflake-uncompressed-content-length");
+    const std::optional<std::string_view> text =
+        TextOf(request.body, request.get_header_value("Content-Encoding"), announced);
     std::string name = NameOf(request.path);
     name.resize(name.size() - kRows.size());
     const bool progress = name.find("/pipes/_ETL_PROGRESS-STREAMING/") != std::string::npos;
@@ -265,8 +259,6 @@ class Sink {
     if (text.has_value()) lines = Count(*text);
     const std::string first = request.get_param_value("startOffsetToken");
     const std::string last = request.get_param_value("endOffsetToken");
-    const std::string announced =
-        request.get_header_value("x-snowflake-uncompressed-content-length");
 
     const std::lock_guard lock(mutex_);
     Channel& channel = stored_.channels[name];
@@ -291,7 +283,7 @@ class Sink {
     if (!progress) appends_.emplace_back(last, now);
     Answer(response, {{"next_continuation_token", std::to_string(++channel.continuation)}});
   }
-  void Keep(const std::string& text) {
+  void Keep(std::string_view text) {
     for (size_t at = 0; at < text.size();) {
       const size_t end = text.find('\n', at);
       stored_.progress.push_back(Json::parse(text.substr(at, end - at)));

@@ -89,6 +89,7 @@ void ChannelClient::Send(ApiCall call, State state,
       std::move(call),
       [this, then](const ApiResult& result, Instant when) {
         call_ = 0;
+        window_.Answered(when);
         (this->*then)(result, when);
       },
       now);

@@ -88,17 +88,20 @@ uint32_t RowSpreader::Channel(int64_t row, Lsn commit, uint32_t channels) const 
 }
 
 std::optional<SpreadMeter::Advice> SpreadMeter::Look(Instant now, const SpreadOptions& options,
-                                                     uint32_t channels, Lsn position, bool behind) {
-  const double seconds = std::chrono::duration<double>(now - since_).count();
-  const double rate = static_cast<double>(bytes_) / seconds / channels;
+                                                     uint32_t channels, const Taken& taken) {
+  const auto bytes = static_cast<double>(given_ + taken.held - counted_);
   const auto limit = static_cast<double>(options.bytes_per_second);
-  // Behind for no longer than one look may be a single large transaction.
-  looks_behind_ = behind && proved_ ? looks_behind_ + 1 : 0;
   const bool first = since_ == Instant{};
-  const Lsn ahead{position.value + 2 * (position.value - std::min(position, position_).value)};
-  since_ = now;
-  position_ = position;
-  bytes_ = 0;
+  const bool early = !first && now - since_ < options.every;
+  // What comes at once and is too much for a second is not waited for: the channels would be full.
+  if (early && bytes <= 0.6 * limit * channels) return std::nullopt;
+  const double rate = bytes / std::chrono::duration<double>(now - since_).count() / channels;
+  // Behind for no longer than one look may be a single large transaction.
+  looks_behind_ = taken.behind && proved_ ? looks_behind_ + 1 : 0;
+  const uint64_t came = taken.position.value - std::min(taken.position, position_).value;
+  since_ = bytes > 0 ? now : Instant{};
+  position_ = taken.position;
+  counted_ = given_ + taken.held;
   proved_ = false;
   if (first || channels >= options.channels_max) return std::nullopt;
   if (rate <= 0.6 * limit && looks_behind_ < 2) return std::nullopt;
@@ -106,7 +109,7 @@ std::optional<SpreadMeter::Advice> SpreadMeter::Look(Instant now, const SpreadOp
   // Half of what it may take leaves room for what comes in bursts.
   const auto enough = static_cast<uint32_t>(rate * channels / (0.5 * limit)) + 1;
   return Advice{.channels = std::min(std::max(2 * channels, enough), options.channels_max),
-                .from = ahead};
+                .from = Lsn{taken.position.value + (early ? came / 4 : 2 * came)}};
 }
 
 }  // namespace etl

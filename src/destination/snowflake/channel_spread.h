@@ -54,22 +54,30 @@ struct SpreadOptions {
 /// time is passed in.
 class SpreadMeter {
  public:
-  void Gave(int64_t uncompressed) { bytes_ += uncompressed; }
+  void Gave(int64_t uncompressed) { given_ += uncompressed; }
   void Proved() { proved_ = true; }
 
   struct Advice {
     uint32_t channels = 0;
-    Lsn from;  ///< about two looks ahead, so that the spread is stored when the changes reach it
+    /// About two looks ahead, so that the spread is stored when the changes reach it; or as little
+    /// as the channels still take at once.
+    Lsn from;
   };
-  /// The table has so many channels, and what came last is at `position`. `behind`: a whole request
-  /// waits behind the one that is on its way. None: they are enough.
+  struct Taken {
+    Lsn position;         ///< of what came last
+    int64_t held = 0;     ///< bytes that were not given yet
+    bool behind = false;  ///< a whole request waits behind the one that is on its way
+  };
+  /// The table has so many channels. None: they are enough, or less than options.every has passed
+  /// since the last look and not much has come.
   std::optional<Advice> Look(Instant now, const SpreadOptions& options, uint32_t channels,
-                             Lsn position, bool behind);
+                             const Taken& taken);
 
  private:
-  Instant since_{};
+  Instant since_{};  ///< zero: nothing came between the two last looks
   Lsn position_;
-  int64_t bytes_ = 0;
+  int64_t given_ = 0;
+  int64_t counted_ = 0;
   bool proved_ = false;
   int looks_behind_ = 0;
 };

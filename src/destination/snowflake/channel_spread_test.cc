@@ -116,7 +116,12 @@ class Meter : public testing::Test {
     now_ += std::chrono::seconds(1);
     position_.value += 1000;
     meter_.Gave(bytes);
-    return meter_.Look(now_, {}, channels, position_, behind);
+    return meter_.Look(now_, {}, channels, {.position = position_, .behind = behind});
+  }
+  std::optional<SpreadMeter::Advice> Soon(int millis, int64_t held) {
+    now_ += milliseconds(millis);
+    position_.value += 1000;
+    return meter_.Look(now_, {}, 1, {.position = position_, .held = held});
   }
   SpreadMeter meter_;
   Instant now_{std::chrono::seconds(50)};
@@ -135,6 +140,21 @@ TEST_F(Meter, AChannelThatTakesMuchOfWhatItMayIsTooFew) {
   EXPECT_FALSE(Second(45'000'000, 6).has_value());
   EXPECT_EQ(Second(300'000'000, 10)->channels, 16u);
   EXPECT_FALSE(Second(300'000'000, 16).has_value());
+}
+
+TEST_F(Meter, MoreThanASecondMayTakeIsNotWaitedFor) {
+  EXPECT_FALSE(Second(0, 1).has_value());
+  // Begins with the first bytes, not with the quiet time before.
+  EXPECT_FALSE(Soon(400, 1'000'000).has_value());
+  EXPECT_FALSE(Soon(50, 6'000'000).has_value());
+  const auto advice = Soon(50, 13'100'000);
+  ASSERT_TRUE(advice.has_value());
+  // 121 MB/s.
+  EXPECT_EQ(advice->channels, 13u);
+  EXPECT_EQ(advice->from, Lsn{position_.value + 500});
+  // What was held is given: it counts once.
+  meter_.Gave(13'100'000);
+  EXPECT_FALSE(Soon(50, 0).has_value());
 }
 
 TEST_F(Meter, ASlowServiceIsToldByWhatWaits) {
@@ -166,6 +186,12 @@ TEST(RequestWindow, HoldsRequestsAndBytesBack) {
   window.Sent(start + milliseconds(300));
   EXPECT_EQ(window.next(start + milliseconds(300)), start + milliseconds(1000));
   EXPECT_EQ(window.next(start + milliseconds(1100), 60), start + milliseconds(1100));
+  // It may have come as late as its answer.
+  window.Answered(start + milliseconds(400));
+  EXPECT_EQ(window.next(start + milliseconds(1100), 100), start + milliseconds(1200));
+  window.Sent(start + milliseconds(1400), 90);
+  window.Answered(start + milliseconds(1700));
+  EXPECT_EQ(window.next(start + milliseconds(2500), 20), start + milliseconds(2700));
 }
 
 TEST(RequestWindow, PacesRequestsIntoItsLimit) {

@@ -48,6 +48,10 @@ class RequestWindow {
     sent_.push_back({now, bytes});
     sum_ += bytes;
   }
+  /// The newest was answered: it counts from now on, since it may have come as late as this.
+  void Answered(Instant now) {
+    if (!sent_.empty()) sent_.back().at = now;
+  }
 
  private:
   struct Request {

@@ -116,9 +116,9 @@ Result<std::unique_ptr<RowWriter>> SnowflakeDestination::MakeWriter(
   std::vector<std::string> names;
   for (const Column& column : schema->columns) names.push_back(names_.Fold(column.name));
   RowWriterOptions options{.on_unrepresentable = options_.on_unrepresentable, .body = {}};
-  // Two a second at most, so that a channel can be used to its limit.
-  options.body.raw_target =
-      std::min(options.body.raw_target, static_cast<size_t>(options_.streaming.bytes_max / 2));
+  // A little less than a quarter of what a channel takes in its window: four of them fit.
+  options.body.raw_target = std::min(options.body.raw_target,
+                                     static_cast<size_t>(options_.streaming.bytes_max * 15 / 64));
   return RowWriter::Make(schema, std::move(names), options);
 }
 
@@ -194,34 +194,43 @@ bool SnowflakeDestination::SpreadStored(const Table& table, Lsn commit) const {
   return table.spreads_waiting == 0 || commit < table.state.spreads.back().from;
 }
 
-// Gives tables that send much more channels. Which change goes to which of them must be known after
-// a restart: the record of it says from which commit on, a little ahead, and what lies behind waits
-// until it is proved. So all earlier channels go on without a pause.
 Status SnowflakeDestination::Spread(Instant now, bool* worked) {
-  if (now < spread_at_) return Status::OK();
-  spread_at_ = now + options_.spread.every;
-  for (auto& [oid, table] : tables_) {
-    const std::optional<SpreadMeter::Advice> advice = table.meter.Look(
-        now, options_.spread, static_cast<uint32_t>(CountOf(table.state)),
-        std::max(given_end_, table.newest),
-        std::any_of(table.channels.begin(), table.channels.end(),
-                    [this](const TableChannel& channel) { return Behind(channel); }));
-    if (!advice.has_value() || !Stores(table) || table.spreads_waiting > 0 || RecordWaits(oid))
-      continue;
-    // Closed: the table becomes another, and its channels are opened behind that.
-    if (table.channels.empty() || table.channels.front().id == 0) continue;
-    table.state.spreads.push_back(
-        {Lsn{std::max({given_end_, table.newest, advice->from}).value + 1}, advice->channels});
-    ETL_RETURN_IF_ERROR(WriteRecords({ProgressLog::Spread(table.state)}, {}, {}));
-    written_.back().spreads.push_back({oid});
-    ++table.spreads_waiting;
-    LogInfo("a table's changes are spread over more channels",
-            {{"table", table.state.checkpoint.schema->QualifiedName()},
-             {"channels", std::to_string(advice->channels)},
-             {"from", FormatLsn(table.state.spreads.back().from)}});
-    OpenChannels(table, worked);
-    *worked = true;
+  if (now >= spread_at_) {
+    spread_at_ = now + options_.spread.every;
+    for (auto& [oid, table] : tables_) ETL_RETURN_IF_ERROR(Spread(table, now, worked));
+  } else {
+    for (const uint32_t oid : holding_) ETL_RETURN_IF_ERROR(Spread(tables_.at(oid), now, worked));
   }
+  return Status::OK();
+}
+
+// Gives a table that sends much more channels. Which change goes to which of them must be known
+// after a restart: the record of it says from which commit on, a little ahead, and what lies behind
+// waits until it is proved. So all earlier channels go on without a pause.
+Status SnowflakeDestination::Spread(Table& table, Instant now, bool* worked) {
+  SpreadMeter::Taken taken{.position = std::max(given_end_, table.newest)};
+  for (const TableChannel& channel : table.channels) {
+    if (channel.holds()) taken.held += channel.writer->body().uncompressed_bytes();
+    taken.behind = taken.behind || Behind(channel);
+  }
+  const std::optional<SpreadMeter::Advice> advice =
+      table.meter.Look(now, options_.spread, static_cast<uint32_t>(CountOf(table.state)), taken);
+  if (!advice.has_value() || !Stores(table) || table.spreads_waiting > 0) return Status::OK();
+  const TableSchema& schema = *table.state.checkpoint.schema;
+  // Closed: the table becomes another, and its channels are opened behind that.
+  if (RecordWaits(schema.id.oid) || table.channels.empty() || table.channels.front().id == 0)
+    return Status::OK();
+  table.state.spreads.push_back(
+      {Lsn{std::max({given_end_, table.newest, advice->from}).value + 1}, advice->channels});
+  ETL_RETURN_IF_ERROR(WriteRecords({ProgressLog::Spread(table.state)}, {}, {}));
+  written_.back().spreads.push_back(schema.id);
+  ++table.spreads_waiting;
+  LogInfo("a table's changes are spread over more channels",
+          {{"table", schema.QualifiedName()},
+           {"channels", std::to_string(advice->channels)},
+           {"from", FormatLsn(table.state.spreads.back().from)}});
+  OpenChannels(table, worked);
+  *worked = true;
   return Status::OK();
 }
 

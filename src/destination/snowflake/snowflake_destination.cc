@@ -266,8 +266,11 @@ bool SnowflakeDestination::Proved(const Boundary& boundary) const {
 
 // The newest boundary before which every row is proved, with the records of all up to it.
 Status SnowflakeDestination::WriteForward(Instant now, bool* worked) {
-  const bool due = now >= forward_at_ || !deferred_.empty();
-  if (boundaries_.empty() || !due || !Proved(boundaries_.front())) return Status::OK();
+  if (boundaries_.empty() || !Proved(boundaries_.front())) return Status::OK();
+  // When all rows are proved, somebody may wait for that: one record may go ahead of its time.
+  const bool all = !boundaries_.back().owed.empty() && Proved(boundaries_.back());
+  const Instant due = forward_at_ - (all ? options_.forward_every : Duration{});
+  if (now < due && deferred_.empty()) return Status::OK();
   std::vector<ProgressRecord> records;
   Lsn end;
   while (!boundaries_.empty() && Proved(boundaries_.front())) {
@@ -276,7 +279,7 @@ Status SnowflakeDestination::WriteForward(Instant now, bool* worked) {
     boundaries_.pop_front();
   }
   records.push_back(ProgressLog::Forward(end));
-  forward_at_ = now + options_.forward_every;
+  forward_at_ = std::max(now, forward_at_) + options_.forward_every;
   *worked = true;
   return WriteRecords(std::move(records), end, {});
 }
@@ -401,7 +404,9 @@ Result<Progress> SnowflakeDestination::Advance(Instant now) {
   progress.stopped = std::exchange(stops_, {});
   progress.merged = std::exchange(merged_, {});
   progress.by = std::min({link_->next_deadline(now), MergesDue(), TasksDue(), FreeAt(now)});
-  if (!boundaries_.empty() && forward_at_ > now) progress.by = std::min(progress.by, forward_at_);
+  const Instant ahead = forward_at_ - options_.forward_every;
+  if (!boundaries_.empty() && forward_at_ > now)
+    progress.by = std::min(progress.by, ahead > now ? ahead : forward_at_);
   return progress;
 }
 

@@ -256,6 +256,7 @@ class SnowflakeDestination : public Destination {
   bool Behind(const TableChannel& channel) const;
   bool SpreadStored(const Table& table, Lsn commit) const;
   Status Spread(Instant now, bool* worked);
+  Status Spread(Table& table, Instant now, bool* worked);
   bool RecordWaits(uint32_t oid) const;
 
   // snowflake_alter.cc

@@ -271,8 +271,16 @@ TEST(SnowflakeDestination, WhereNothingChangesProgressIsStoredOnceASecond) {
   const Instant end = SystemClock().Now();
   EXPECT_TRUE(feed.destination().Shutdown(end + std::chrono::seconds(5)).ok());
   EXPECT_LT(SystemClock().Now() - end, std::chrono::seconds(3));
+
+  // Rows that nothing else follows do not wait for the time of the next record.
+  feed.tune = [](SnowflakeOptions& options) { options.forward_every = std::chrono::minutes(1); };
   feed.Open();
   EXPECT_EQ(feed.durable(), Lsn{lsn + 8});
+  for (uint64_t seed = 4; seed < 6; ++seed) {
+    Fill(feed, tables, seed, 1);
+    feed.StepUntil([&] { return feed.durable() >= feed.segments().back().end; });
+    EXPECT_EQ(feed.durable(), feed.segments().back().end);
+  }
 }
 
 TEST(SnowflakeDestination, LostChannelsAndAnswersNeitherRepeatNorLoseARow) {

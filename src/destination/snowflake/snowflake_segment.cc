@@ -149,7 +149,10 @@ Result<bool> SnowflakeDestination::Apply(const ChangeBatch& batch, Instant now, 
         // What is not taken yet goes over more channels, once there are more.
         return false;
       } else {
+        // It is sent while the rest is written, and the table may need more channels by now.
         ETL_RETURN_IF_ERROR(Flush(*table, channel));
+        *worked = true;
+        return false;
       }
     }
   }

@@ -165,7 +165,6 @@ void StreamingClient::OnStatus(const PipeKey& key, const Asked& asked, const Api
                                Instant now) {
   Pipe& pipe = pipes_.at(key);
   pipe.pause = std::min(options_.status_most, pipe.pause * 3 / 2);
-  pipe.ask_at = now + pipe.pause;
   std::map<std::string, ChannelStatus> statuses;
   Status failure = result.status;
   if (failure.ok() && result.response.code == 200) {
@@ -190,10 +189,12 @@ void StreamingClient::OnStatus(const PipeKey& key, const Asked& asked, const Api
       continue;
     }
     const auto status = statuses.find(at->second->address().channel);
+    const size_t before = at->second->batches();
     at->second->OnStatus(status == statuses.end() ? nullptr : &status->second, era, now);
     // What moves is asked about soon again.
-    if (!at->second->wants_status()) pipe.pause = options_.status_first;
+    if (at->second->batches() < before) pipe.pause = options_.status_first;
   }
+  pipe.ask_at = now + pipe.pause;
 }
 
 Instant StreamingClient::next_deadline(Instant now) const {
