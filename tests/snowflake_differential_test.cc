@@ -91,6 +91,7 @@ class SnowflakeDifferential : public SnowflakeE2eTest,
                std::chrono::milliseconds(Number("ETL_DIFFERENTIAL_MS", long_form ? 8000 : 5000)));
     workload.Stop();
     const Ended sync = space_.Run({"sync"}, {}, std::chrono::seconds(240));
+    for (auto& runner : tasks) runner.reset();
     EXPECT_EQ(sync.exit_code, 0) << sync.Describe();
     EXPECT_EQ(Different(), "");
     const Ended verify = space_.Run({"verify", "p", "--json"}, {}, std::chrono::seconds(120));

@@ -81,14 +81,14 @@ class Control:
 
     def state(self, _request):
         tables = [{**table.to_json(), "columns": [[c.name, str(c.type), c.nullable] for c in table.columns]}
-                  for table in self.store.tables.values()]
+                  for table in list(self.store.tables.values())]
         return {"settings": self.emulator.settings.to_json(),
                 "channels": [channel.to_json() for channel in list(self.emulator.channels.channels.values())],
                 "tables": tables, "faults": self.emulator.faults.to_json(), "counts": self.emulator.log.counted(),
-                "tasks": [{"path": list(path), **task} for path, task in self.store.tasks.items()],
+                "tasks": [{"path": list(path), **task} for path, task in list(self.store.tasks.items())],
                 "task_history": list(self.emulator.tasks.history),
                 "users": sorted(self.store.users), "roles": self.store.roles,
-                "grants": [[*key, state] for key, state in self.store.grants.items()]}
+                "grants": [[*key, state] for key, state in list(self.store.grants.items())]}
 
     def rows(self, request):
         """GET rows/DB/SCHEMA/TABLE?order=COLUMN: names as they are, percent-encoded."""
