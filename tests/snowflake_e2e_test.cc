@@ -140,6 +140,11 @@ TEST_F(SnowflakeE2e, AppendIsVerifiedBehindCopies) {
   EXPECT_THAT(verify(1), HasSubstr("7 (missing)"));
   ASSERT_EQ(space_.Run({"pipeline", "resync", "p", "--yes"}).exit_code, 0);
   ASSERT_EQ(space_.Sync().exit_code, 0);
+  // A warehouse takes its time: more than a pipeline that starts would give it.
+  emulator_->Control("faults",
+                     json{{"faults",
+                           {{{"match", {{"path", "/api/v2/statements"}, {"body", "LANDING_A"}}},
+                             {"answer_delay", 6}}}}});
   EXPECT_THAT(verify(0), HasSubstr(R"("source_rows":200)"));
 }
 

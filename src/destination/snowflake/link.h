@@ -49,6 +49,8 @@ class SnowflakeLink {
   /// it tries again, and waits end once `stop` is set.
   void BeginStart(const std::atomic<bool>* stop);
   void EndStart();
+  /// Waits end once `stop` is set; may be null. With the patience of a pipeline that runs.
+  void StopWith(const std::atomic<bool>* stop) { stop_ = stop; }
   static Status Interrupted();
 
  private:

@@ -135,7 +135,7 @@ Result<std::unique_ptr<SnowflakeReader>> SnowflakeReader::Open(Options options, 
                                                                const Clock& clock) {
   ETL_ASSIGN_OR_RETURN(std::unique_ptr<SnowflakeLink> link,
                        SnowflakeLink::Make(options.config, std::move(key), clock));
-  link->BeginStart(options.stop);
+  link->StopWith(options.stop);
   std::unique_ptr<SnowflakeReader> reader(new SnowflakeReader(std::move(options), std::move(link)));
   if (reader->options_.append) ETL_RETURN_IF_ERROR(reader->LoadLog());
   return reader;
