@@ -1,5 +1,6 @@
 """SQL as the engine writes it: names, types, MERGE, transactions, blocks."""
 
+import threading
 import time
 import unittest
 
@@ -207,6 +208,25 @@ class Sql(EmulatorTest):
         self.assertEqual([["0"]], self.client.sql("SELECT * FROM T"))
         # What was streamed after the transaction's first change is not seen by it, so not deleted either.
         self.assertEqual([["1"], ["2"], ["3"], ["4"], ["5"]], self.client.sql("SELECT * FROM L ORDER BY A"))
+
+    def test_rows_are_read_while_tables_change_their_names(self):
+        table, other = self.make_table("A INT"), "OTHER"
+        renamer = self.client_of()
+
+        def rename():
+            for _ in range(60):
+                renamer.control("sql", {"statement": f"ALTER TABLE DB.S.{table} RENAME TO DB.S.{other}"})
+                renamer.control("sql", {"statement": f"ALTER TABLE DB.S.{other} RENAME TO DB.S.{table}"})
+
+        thread = threading.Thread(target=rename)
+        thread.start()
+        seen = set()
+        while thread.is_alive():
+            answer = self.client.call("GET", f"/_control/rows/DB/S/{table}", None,
+                                      {"Authorization": f"Bearer {self.client.control_token}"})
+            seen.add(answer.status)
+        thread.join()
+        self.assertLessEqual(seen, {200, 400})
 
     def test_blocks(self):
         self.run_all("CREATE TABLE T (A INT)")

@@ -93,13 +93,15 @@ class Control:
     def rows(self, request):
         """GET rows/DB/SCHEMA/TABLE?order=COLUMN: names as they are, percent-encoded."""
         path = tuple(urllib.parse.unquote(part) for part in request.raw_path.split("/")[3:])
-        table = self.store.tables.get(path)
-        if table is None:
-            raise KeyError(".".join(path))
-        order = ""
-        if "order" in request.query:
-            order = f"ORDER BY c{[column.name for column in table.columns].index(request.query['order'])}"
-        return {"rows": results.rows_as_json(self.store, table, order)}
+        # Not between a change of a table's shape or name and what the catalog says of it.
+        with self.store.ddl:
+            table = self.store.tables.get(path)
+            if table is None:
+                raise KeyError(".".join(path))
+            order = ""
+            if "order" in request.query:
+                order = f"ORDER BY c{[column.name for column in table.columns].index(request.query['order'])}"
+            return {"rows": results.rows_as_json(self.store, table, order)}
 
     def requests(self, request):
         since = int(request.query.get("since", "0"))
