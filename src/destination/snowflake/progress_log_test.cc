@@ -1,6 +1,7 @@
 #include "destination/snowflake/progress_log.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include <arrow/api.h>
@@ -11,6 +12,9 @@
 
 namespace etl {
 namespace {
+
+/// Under sanitizers every history takes ten times as long.
+bool Short() { return std::getenv("ETL_TEST_SHORT") != nullptr; }
 
 TableSchemaPtr Schema(uint32_t oid, int columns) {
   auto schema = std::make_shared<TableSchema>();
@@ -195,7 +199,7 @@ std::string Text(const ProgressLog& log) {
 
 TEST(ProgressLog, ComesToTheSameWithoutTheRowsBeforeARepetition) {
   size_t copies = 0;
-  for (uint64_t seed = 1; seed <= 40; ++seed) {
+  for (uint64_t seed = 1; seed <= (Short() ? 10 : 40); ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     Random random(seed * 7);
     History history(seed);
@@ -218,7 +222,7 @@ TEST(ProgressLog, ComesToTheSameWithoutTheRowsBeforeARepetition) {
 }
 
 TEST(ProgressLog, AnInterruptedRepetitionChangesNothing) {
-  for (uint64_t seed = 1; seed <= 100; ++seed) {
+  for (uint64_t seed = 1; seed <= (Short() ? 25 : 100); ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     History history(seed);
     for (int step = 0; step < 40; ++step) history.Step();
