@@ -48,6 +48,13 @@ void LookFor(const Needles& needles, std::string_view text, const std::string& w
   }
 }
 
+/// AddressSanitizer keeps what was freed, with what OpenSSL had read there, from being used again.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kKeepsFreed = true;
+#else
+constexpr bool kKeepsFreed = false;
+#endif
+
 /// In all memory of a process that can be written.
 std::vector<std::string> FoundInMemory(const Needles& needles, pid_t pid) {
   const std::string proc = "/proc/" + std::to_string(pid);
@@ -186,7 +193,9 @@ class Canary : public SnowflakeE2eTest {
     EXPECT_THAT(ReadText(proc + "/cmdline"), HasSubstr("debug"));
     EXPECT_THAT(found, IsEmpty());
     EXPECT_THAT(FoundInMemory({{"slot", slot_}}, run.pid()), testing::Not(IsEmpty()));
-    EXPECT_THAT(FoundInMemory(of_memory, run.pid()), IsEmpty());
+    if (!kKeepsFreed) {
+      EXPECT_THAT(FoundInMemory(of_memory, run.pid()), IsEmpty());
+    }
     for (const char* command : {"status", "check"}) {
       (void)space_.Run({command, "--json"}, environment);
       (void)space_.Run({command}, environment);
@@ -217,6 +226,7 @@ TEST_F(Canary, AKeyInClearFromAFile) {
   bool dumped = true;
   EXPECT_EQ(Fault({}, &dumped), "");
   EXPECT_FALSE(dumped);
+  if (kKeepsFreed) return;
   // A developer's. Where the system writes cores to another place, or none, there is none to see.
   const std::string core = Fault({{"ETL_STREAM_DUMPABLE", "1"}}, &dumped);
   if (!dumped || core.empty()) return;

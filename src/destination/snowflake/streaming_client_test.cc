@@ -142,7 +142,7 @@ TEST_F(StreamingTest, IsProvedWhileAppendsGoOn) {
   }
   // Behind by the service's own three seconds and by one look at the status.
   EXPECT_GT(committed_[id], Token(sent - 45));
-  EXPECT_LE(Count("bulk-channel-status"), 50u);
+  EXPECT_LE(Count("bulk-channel-status"), 240u) << "at most ten a second";
 }
 
 TEST_F(StreamingTest, AChannelResumesWhereItWasCommitted) {
