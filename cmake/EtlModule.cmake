@@ -41,11 +41,7 @@ endif()
 # A test's own code is compiled quickly rather than well: it is half of all code, and not what is shipped or measured.
 set(quick $<BOOL:$<TARGET_PROPERTY:ETL_QUICK_COMPILE>>)
 if(ETL_SANITIZE)
-  set(level -O1)
-  if(ETL_SANITIZE STREQUAL "thread")
-    set(level -O0)
-  endif()
-  target_compile_options(etl_flags INTERFACE -fsanitize=${ETL_SANITIZE} -g1 -fno-sanitize-recover=all $<IF:${quick},-O0,${level}>)
+  target_compile_options(etl_flags INTERFACE -fsanitize=${ETL_SANITIZE} -g1 -fno-sanitize-recover=all $<IF:${quick},-O0,-O1>)
   if(NOT ETL_FUZZ AND ETL_SANITIZE MATCHES undefined)
     # They take a third of the compile time, and of most faults AddressSanitizer sees what follows; the fuzzers have them.
     target_compile_options(etl_flags INTERFACE -fno-sanitize=null,alignment,object-size,vptr)
