@@ -59,7 +59,13 @@ TEST(SnowflakeDestination, TaskIsPutWhenATableIsLiveAndGoesWhenTheEngineMergesAg
   Fill(feed, tables, 3, 5);
   feed.tune = MergedBy(MergeBy::kTask, std::chrono::hours(1));
   feed.Run(0);
-  feed.StepUntil([&] { return TasksOf(emulator).size() == 1; });
+  // It is put, and then resumed.
+  const auto started = [&](const std::string& schedule) {
+    const Json tasks = TasksOf(emulator);
+    return tasks.size() == 1 && tasks[0].at("schedule") == schedule &&
+           tasks[0].at("state") == "started";
+  };
+  feed.StepUntil([&] { return started("10 SECONDS"); });
   ASSERT_EQ(TasksOf(emulator).size(), 1u);
   const Json task = TasksOf(emulator)[0];
   EXPECT_EQ(task.at("path"), (Json{"DB", "ETL", "ETL_MERGE_ORDERS_TASK"}));
@@ -88,7 +94,7 @@ TEST(SnowflakeDestination, TaskIsPutWhenATableIsLiveAndGoesWhenTheEngineMergesAg
     options.config.merge_every = std::chrono::seconds(30);
   };
   feed.Open();
-  feed.StepUntil([&] { return TasksOf(emulator)[0].at("schedule") == "30 SECONDS"; });
+  feed.StepUntil([&] { return started("30 SECONDS"); });
   EXPECT_EQ(TasksOf(emulator)[0].at("schedule"), "30 SECONDS");
   EXPECT_EQ(TasksOf(emulator)[0].at("state"), "started");
 
