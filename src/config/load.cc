@@ -34,9 +34,10 @@ std::string NotCarriedOut(std::string_view what) {
   return fmt::format("this version does not carry out {} yet", what);
 }
 
-// Where things stand in the file, for checks that look at several of them.
+// As many channels as the destination has for a table's copied rows.
 constexpr int kSnowflakeParallelismMax = 16;
 
+// Where things stand in the file, for checks that look at several of them.
 struct Places {
   std::map<std::string, SourceSpan> source_of;       // by pipeline
   std::map<std::string, SourceSpan> destination_of;  // by pipeline
