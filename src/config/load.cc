@@ -34,7 +34,7 @@ std::string NotCarriedOut(std::string_view what) {
   return fmt::format("this version does not carry out {} yet", what);
 }
 
-// As many channels as the destination has for a table's copied rows.
+// The chunks of a table that the Snowflake destination takes at a time (its kLanesMax).
 constexpr int kSnowflakeParallelismMax = 16;
 
 // Where things stand in the file, for checks that look at several of them.

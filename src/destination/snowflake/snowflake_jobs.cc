@@ -343,7 +343,10 @@ Status SnowflakeDestination::ReportMissing(const Table& table, const SqlRows& fo
   keys.schema = schema.schema;
   keys.name = schema.name;
   for (const int key : schema.key) keys.columns.push_back(schema.columns[static_cast<size_t>(key)]);
-  ETL_ASSIGN_OR_RETURN(result.missing_keys, BatchOfStored(keys, found));
+  // Behind the key stand positions.
+  SqlRows texts = found;
+  for (SqlRow& row : texts.rows) row.resize(std::min(row.size(), schema.key.size()));
+  ETL_ASSIGN_OR_RETURN(result.missing_keys, BatchOfStored(keys, texts));
   std::set<uint32_t> xids;
   for (const SqlRow& row : found.rows) {
     for (size_t i = schema.key.size(); i < row.size(); ++i) {

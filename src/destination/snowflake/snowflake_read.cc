@@ -89,7 +89,7 @@ Result<std::shared_ptr<arrow::RecordBatch>> BatchOfStored(const TableSchema& sch
     ETL_RETURN_IF_ERROR(arrow::MakeBuilder(arrow::default_memory_pool(),
                                            fields->field(static_cast<int>(i))->type(), &builder));
     for (const SqlRow& row : rows.rows) {
-      if (row.size() < schema.columns.size() || !AppendStored(row[i], builder.get()))
+      if (row.size() != schema.columns.size() || !AppendStored(row[i], builder.get()))
         return NotOfItsType(schema, schema.columns[i]);
     }
     ETL_ASSIGN_OR_RETURN(arrays.emplace_back(), builder->Finish());
