@@ -4,6 +4,8 @@
 
 #include <libpq-fe.h>
 
+#include "support/compare.h"
+
 namespace etl {
 namespace {
 
@@ -13,12 +15,6 @@ int Below(Random& random, int end) {
   return static_cast<int>(random() % static_cast<uint64_t>(end));
 }
 bool Chance(Random& random, int percent) { return Below(random, 100) < percent; }
-
-std::string Quote(const std::string& name) {
-  std::string out = "\"";
-  for (char c : name) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + "\"";
-}
 
 std::string N(int64_t number) { return std::to_string(number); }
 

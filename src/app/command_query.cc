@@ -12,7 +12,7 @@ namespace {
 
 // A runner closes the file after `release` without changes, so it is worth a few more looks.
 constexpr auto kWaitForRelease = std::chrono::seconds(5);
-constexpr int kLookEveryMillis = 100;
+constexpr int kAskEveryMillis = 100;
 // A cell is never cut: what is printed is the answer.
 constexpr int kWidest = 1 << 20;
 
@@ -89,7 +89,7 @@ Result<int> QueryCommand(Session& session) {
     if (!busy) return status;
     const bool releases = destination.release.has_value();
     if (!releases || SystemClock().Now() >= patience) return HeldElsewhere(status, releases);
-    poll(nullptr, 0, kLookEveryMillis);
+    poll(nullptr, 0, kAskEveryMillis);
   }
   Print(session.line().json ? AsJson(columns, rows) : AsTable(columns, rows));
   return 0;

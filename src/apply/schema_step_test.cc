@@ -91,7 +91,7 @@ TEST(SchemaStep, AColumnThatCameLaterAndWentIsNoRiddle) {
   EXPECT_EQ(step->kind, SchemaStep::Kind::kChange);
 }
 
-TEST(Fingerprint, SurvivesItsText) {
+TEST(Fingerprint, TheNumberOfAttributesSurvivesItsText) {
   TableFacts facts = Facts({Text(2, "a")});
   facts.attributes = 9;
   facts.leaves.push_back({.id = {7}, .file_node = 70, .bound = "x"});

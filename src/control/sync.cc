@@ -29,7 +29,7 @@ namespace {
 
 // How long a pipeline that another process runs may look stopped after it was told to start.
 constexpr auto kStartTime = std::chrono::seconds(2);
-constexpr auto kWriteStatus = std::chrono::seconds(1);
+constexpr auto kStatusEvery = std::chrono::seconds(1);
 
 // A pipeline that another process runs, as far as its status tells.
 struct Awaited {
@@ -293,7 +293,7 @@ std::vector<Status> RunSync(ControlContext& context) {
     }
     if (context.clock.Now() < next_status) continue;
     for (const Syncing& sync : syncs) WriteStatus(context, sync);
-    next_status = context.clock.Now() + kWriteStatus;
+    next_status = context.clock.Now() + kStatusEvery;
   }
   std::vector<Status> failures;
   const Instant deadline = context.clock.Now() + context.config->limits.shutdown;

@@ -10,7 +10,7 @@ namespace {
 constexpr int64_t kEpochDays =
     10957;  // 1970-01-01 to 2000-01-01, where PostgreSQL's calendar begins
 constexpr int64_t kDayMicros = 86'400'000'000;
-constexpr int64_t kEpochMicros = kEpochDays * kDayMicros;
+static_assert(kPostgresEpochMicros == kEpochDays * kDayMicros);
 constexpr int64_t kIntervalMicrosMax = 9'223'372'036'854'775;  // more overflows nanoseconds
 
 // Reads text from the front; the first thing that does not match makes it bad.
@@ -285,8 +285,8 @@ CellResult ParseTimestampBinary(std::string_view bytes, int64_t* out) {
   } else if (micros == std::numeric_limits<int64_t>::min()) {
     *out = -kTimestampInfinity;
   } else {
-    if (micros >= kTimestampInfinity - kEpochMicros) return CellResult::kTimestampRange;
-    *out = micros + kEpochMicros;
+    if (micros >= kTimestampInfinity - kPostgresEpochMicros) return CellResult::kTimestampRange;
+    *out = micros + kPostgresEpochMicros;
   }
   return CellResult::kOk;
 }

@@ -5,17 +5,16 @@
 #include <fmt/format.h>
 
 #include "base/byte_reader.h"
+#include "decode/datetime.h"
 
 namespace etl {
 namespace {
 
-// 1970-01-01 to 2000-01-01, where PostgreSQL's clock begins.
-constexpr int64_t kEpochMicros = 946'684'800'000'000;
 constexpr size_t kColumnsMax = 1664;  // MaxTupleAttributeNumber of the server
 
 UnixMicros ToUnix(int64_t postgres_micros) {
   return static_cast<int64_t>(static_cast<uint64_t>(postgres_micros) +
-                              static_cast<uint64_t>(kEpochMicros));
+                              static_cast<uint64_t>(kPostgresEpochMicros));
 }
 
 Lsn ReadLsn(ByteReader& in) { return Lsn{in.U64()}; }
@@ -286,7 +285,7 @@ std::array<char, 34> EncodeStandbyStatus(Lsn written, Lsn flushed, UnixMicros no
   at = PutBigEndian(at, written.value);
   at = PutBigEndian(at, flushed.value);
   at = PutBigEndian(at, flushed.value);  // applied: what is stored is visible at once
-  at = PutBigEndian(at, static_cast<uint64_t>(now) - static_cast<uint64_t>(kEpochMicros));
+  at = PutBigEndian(at, static_cast<uint64_t>(now) - static_cast<uint64_t>(kPostgresEpochMicros));
   *at = request_reply ? 1 : 0;
   return bytes;
 }

@@ -5,9 +5,11 @@
 namespace etl {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-Json NullIfEmpty(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+OrderedJson NullIfEmpty(const std::string& text) {
+  return text.empty() ? OrderedJson(nullptr) : OrderedJson(text);
+}
 
 }  // namespace
 
@@ -24,47 +26,53 @@ std::string_view PipelinePhaseName(PipelinePhase phase) {
 
 std::string StatusToJson(const PipelineStatus& status) {
   const bool seen = status.at != 0;
-  Json json{
+  OrderedJson json{
       {"name", status.name},
       {"phase", PipelinePhaseName(status.phase)},
-      {"position", status.position.valid() ? Json(FormatLsn(status.position)) : Json(nullptr)},
-      {"applied", status.applied.valid() ? Json(FormatLsn(status.applied)) : Json(nullptr)},
-      {"source_position",
-       status.source_position.valid() ? Json(FormatLsn(status.source_position)) : Json(nullptr)},
-      {"lag_bytes", seen ? Json(status.lag_bytes) : Json(nullptr)},
-      {"lag_seconds", status.lag_seconds ? Json(*status.lag_seconds) : Json(nullptr)},
+      {"position",
+       status.position.valid() ? OrderedJson(FormatLsn(status.position)) : OrderedJson(nullptr)},
+      {"applied",
+       status.applied.valid() ? OrderedJson(FormatLsn(status.applied)) : OrderedJson(nullptr)},
+      {"source_position", status.source_position.valid()
+                              ? OrderedJson(FormatLsn(status.source_position))
+                              : OrderedJson(nullptr)},
+      {"lag_bytes", seen ? OrderedJson(status.lag_bytes) : OrderedJson(nullptr)},
+      {"lag_seconds", status.lag_seconds ? OrderedJson(*status.lag_seconds) : OrderedJson(nullptr)},
       {"error", NullIfEmpty(status.error)},
-      {"tables", Json::array()},
+      {"tables", OrderedJson::array()},
       {"changes", status.changes},
-      {"retained_bytes", status.retained_bytes < 0 ? Json(nullptr) : Json(status.retained_bytes)},
-      {"latency_p50_us", status.latency_p50_us < 0 ? Json(nullptr) : Json(status.latency_p50_us)},
-      {"latency_p99_us", status.latency_p99_us < 0 ? Json(nullptr) : Json(status.latency_p99_us)},
-      {"at", seen ? Json(FormatUtc(status.at)) : Json(nullptr)},
-      {"at_us", seen ? Json(status.at) : Json(nullptr)}};
+      {"retained_bytes",
+       status.retained_bytes < 0 ? OrderedJson(nullptr) : OrderedJson(status.retained_bytes)},
+      {"latency_p50_us",
+       status.latency_p50_us < 0 ? OrderedJson(nullptr) : OrderedJson(status.latency_p50_us)},
+      {"latency_p99_us",
+       status.latency_p99_us < 0 ? OrderedJson(nullptr) : OrderedJson(status.latency_p99_us)},
+      {"at", seen ? OrderedJson(FormatUtc(status.at)) : OrderedJson(nullptr)},
+      {"at_us", seen ? OrderedJson(status.at) : OrderedJson(nullptr)}};
   if (status.used.has_value()) {
-    json["used"] = Json{{"bytes_sent", status.used->bytes_sent},
-                        {"statements", status.used->statements},
-                        {"merges", status.used->merges},
-                        {"rows_merged", status.used->rows_merged}};
+    json["used"] = OrderedJson{{"bytes_sent", status.used->bytes_sent},
+                               {"statements", status.used->statements},
+                               {"merges", status.used->merges},
+                               {"rows_merged", status.used->rows_merged}};
   }
   for (const TableStatus& table : status.tables) {
-    json["tables"].push_back(Json{{"name", table.name},
-                                  {"phase", TablePhaseName(table.phase)},
-                                  {"rows", table.rows},
-                                  {"rows_total", table.rows_total},
-                                  {"changes", table.changes},
-                                  {"nulled", table.nulled},
-                                  {"error", NullIfEmpty(table.error)},
-                                  {"oid", table.id.oid},
-                                  {"rules", table.rules}});
+    json["tables"].push_back(OrderedJson{{"name", table.name},
+                                         {"phase", TablePhaseName(table.phase)},
+                                         {"rows", table.rows},
+                                         {"rows_total", table.rows_total},
+                                         {"changes", table.changes},
+                                         {"nulled", table.nulled},
+                                         {"error", NullIfEmpty(table.error)},
+                                         {"oid", table.id.oid},
+                                         {"rules", table.rules}});
     if (status.used.has_value()) json["tables"].back()["rows_merged"] = table.rows_merged;
   }
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 Result<PipelineStatus> StatusFromJson(std::string_view text) {
   try {
-    const Json json = Json::parse(text);
+    const OrderedJson json = OrderedJson::parse(text);
     PipelineStatus status;
     status.name = json.at("name");
     for (PipelinePhase phase :
@@ -79,7 +87,7 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
     const auto number = [&](const char* key) {
       return json.at(key).is_null() ? int64_t{-1} : json.at(key).get<int64_t>();
     };
-    const auto words = [](const Json& value) {
+    const auto words = [](const OrderedJson& value) {
       return value.is_null() ? std::string() : value.get<std::string>();
     };
     status.position = lsn("position");
@@ -101,7 +109,7 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
                                    .merges = used->at("merges"),
                                    .rows_merged = used->at("rows_merged")};
     }
-    for (const Json& entry : json.at("tables")) {
+    for (const OrderedJson& entry : json.at("tables")) {
       TableStatus table;
       table.name = entry.at("name");
       for (TablePhase phase :
@@ -120,7 +128,7 @@ Result<PipelineStatus> StatusFromJson(std::string_view text) {
       status.tables.push_back(std::move(table));
     }
     return status;
-  } catch (const Json::exception& error) {
+  } catch (const OrderedJson::exception& error) {
     return MakeError(ErrorKind::kInternal, "ETL-R103",
                      std::string("stored status cannot be read: ") + error.what());
   }

@@ -8,7 +8,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr Instant kStart{seconds(1000)};
+constexpr Instant kFirstTry{seconds(1000)};
 constexpr UnixMicros kWall = 784111777LL * 1'000'000;  // Sun, 06 Nov 1994 08:49:37 GMT
 
 TEST(Retry, PausesGrowToTheirCapAndStayWithinTheirJitter) {
@@ -18,12 +18,12 @@ TEST(Retry, PausesGrowToTheirCapAndStayWithinTheirJitter) {
                             .cap = seconds(8),
                             .jitter = 0.5,
                             .within = std::chrono::hours(1)},
-                           kStart, seed);
+                           kFirstTry, seed);
     double full = 1;
     for (int i = 0; i < 10; ++i) {
-      const std::optional<Instant> next = schedule.Next(kStart);
+      const std::optional<Instant> next = schedule.Next(kFirstTry);
       ASSERT_TRUE(next.has_value());
-      const double pause = std::chrono::duration<double>(*next - kStart).count();
+      const double pause = std::chrono::duration<double>(*next - kFirstTry).count();
       EXPECT_GE(pause, full * 0.5 - 1e-6);
       EXPECT_LE(pause, full + 1e-6);
       full = std::min(full * 2, 8.0);
@@ -33,8 +33,8 @@ TEST(Retry, PausesGrowToTheirCapAndStayWithinTheirJitter) {
 
 TEST(Retry, NothingIsBegunAfterTheDeadline) {
   for (uint64_t seed = 0; seed < 200; ++seed) {
-    RetrySchedule schedule({.within = seconds(20)}, kStart, seed);
-    Instant now = kStart;
+    RetrySchedule schedule({.within = seconds(20)}, kFirstTry, seed);
+    Instant now = kFirstTry;
     while (const std::optional<Instant> next = schedule.Next(now)) {
       ASSERT_GT(*next, now);
       ASSERT_LT(*next, schedule.deadline());
@@ -45,9 +45,9 @@ TEST(Retry, NothingIsBegunAfterTheDeadline) {
 }
 
 TEST(Retry, AnAskedForPauseIsNeverCutShort) {
-  RetrySchedule schedule({.initial = milliseconds(1), .within = seconds(60)}, kStart, 1);
-  EXPECT_EQ(schedule.Next(kStart, seconds(7)), kStart + seconds(7));
-  EXPECT_EQ(schedule.Next(kStart, seconds(61)), std::nullopt);
+  RetrySchedule schedule({.initial = milliseconds(1), .within = seconds(60)}, kFirstTry, 1);
+  EXPECT_EQ(schedule.Next(kFirstTry, seconds(7)), kFirstTry + seconds(7));
+  EXPECT_EQ(schedule.Next(kFirstTry, seconds(61)), std::nullopt);
 }
 
 TEST(RetryAfter, SecondsAndTheThreeFormsOfADate) {

@@ -24,7 +24,7 @@ constexpr int kMaxLocateAttempts = 3;
 // While rows come in plenty, the socket wakes us only for so many bytes, else it is looked at after
 // a pause. Woken for each packet of a server on this machine, we would be put on the processor that
 // the server runs on, and take turns with it.
-constexpr int kGatherBytes = 512 * 1024;
+constexpr int kCopyGatherBytes = 512 * 1024;
 constexpr int64_t kPlentyBytes = 32 * 1024;
 constexpr Duration kNap = std::chrono::milliseconds(1);
 // A Unix socket cannot be told, and holds little.
@@ -415,7 +415,7 @@ Instant LibpqChunkReader::LookAgainBy(Instant now) {
   if (!copying_) return kNever;
   napping_ = burst_bytes_ >= kPlentyBytes;
   burst_bytes_ = 0;
-  WakeFor(napping_ ? kGatherBytes : 1);
+  WakeFor(napping_ ? kCopyGatherBytes : 1);
   if (!napping_) return kNever;
   return now + (tcp_ ? kNap : kUnixNap);
 }

@@ -13,6 +13,10 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
+// As little as still means something: for a sanitizer, which asks for every path, not every seed.
+bool Short() { return std::getenv("ETL_TEST_SHORT") != nullptr; }
+uint64_t Seeds() { return FromEnvironment("ETL_SIM_SEEDS", Short() ? 100 : 500); }
+
 class Simulator : public testing::TestWithParam<uint64_t> {
  protected:
   void SetUp() override { ConfigureLog(LogLevel::kError, LogFormat::kText); }
@@ -22,7 +26,7 @@ constexpr uint64_t kParts = 10;
 
 TEST_P(Simulator, EverySeedEndsWithTheSourcesTables) {
   if (std::getenv("ETL_SIM_SEED") != nullptr) GTEST_SKIP();
-  const uint64_t seeds = FromEnvironment("ETL_SIM_SEEDS", 500) / kParts;
+  const uint64_t seeds = Seeds() / kParts;
   for (uint64_t i = 0; i < seeds; ++i) {
     const uint64_t seed = GetParam() * seeds + i + 1;
     const SimulationResult result = RunSeed(seed, false);
@@ -83,6 +87,7 @@ TEST(OnceFailed, TargetReachedBeforeTheLastSchemaChange) {
 // settled values taken though their key was broken meanwhile (S3, Mutant::kIgnoreSettledBreaks);
 // two such takings over of one key while one copy is settled are too rare here.
 TEST(Mutants, EachBrokenRuleIsNoticed) {
+  if (Short()) GTEST_SKIP();
   ConfigureLog(LogLevel::kError, LogFormat::kText);
   const std::pair<Mutant, const char*> mutants[] = {
       {Mutant::kTrustShadowOfBrokenKeys, "F3"},   {Mutant::kForgetPending, "C1"},
@@ -106,9 +111,10 @@ TEST(OldServer, ChangesOfNewlyPublishedTablesAreNotLost) {
     return RunSeed(seed, false, mutant, /*streaming=*/true, /*loses_published_changes=*/true)
         .failure;
   };
-  const uint64_t seeds = FromEnvironment("ETL_SIM_SEEDS", 500) / 2;
+  const uint64_t seeds = Seeds() / 2;
   for (uint64_t seed = 1; seed <= seeds; ++seed)
     EXPECT_EQ(run(seed, Mutant::kNone), "") << "seed " << seed;
+  if (Short()) return;
   // That the model does lose something: few seeds publish a table under an open writer.
   bool noticed = false;
   uint64_t seed = 0;

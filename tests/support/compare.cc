@@ -27,18 +27,6 @@ Status Failed(std::string what, std::string why) {
                                                     .remedy = {}});
 }
 
-std::string Quote(const std::string& name) {
-  std::string out = "\"";
-  for (char c : name) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + "\"";
-}
-
-std::string Literal(const std::string& text) {
-  std::string out = "'";
-  for (char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
-  return out + "'";
-}
-
 // The source, read in one snapshot.
 class Source {
  public:
@@ -260,6 +248,18 @@ std::string CompareTable(Source& source, FileCopy& copy, const std::string& sche
 }
 
 }  // namespace
+
+std::string Quote(const std::string& name) {
+  std::string out = "\"";
+  for (char c : name) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + "\"";
+}
+
+std::string Literal(const std::string& text) {
+  std::string out = "'";
+  for (char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
+  return out + "'";
+}
 
 std::string ShowTexts(const std::vector<std::string>& row) {
   std::string out;

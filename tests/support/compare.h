@@ -32,6 +32,10 @@ Result<std::vector<std::vector<std::optional<std::string>>>> QueryDuckDb(const s
 /// A statement on the file itself, which nobody may hold.
 Status ExecuteDuckDb(const std::string& path, const std::string& sql);
 
+/// An identifier and a string as SQL writes them, in every dialect met here.
+std::string Quote(const std::string& name);
+std::string Literal(const std::string& text);
+
 using TextRows = std::vector<std::vector<std::string>>;
 
 /// A row as one line of a message.

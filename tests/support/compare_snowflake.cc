@@ -14,18 +14,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::string Quote(const std::string& name) {
-  std::string out = "\"";
-  for (char c : name) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + "\"";
-}
-
-std::string Literal(const std::string& text) {
-  std::string out = "'";
-  for (char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
-  return out + "'";
-}
-
 // Plain lower-case names are kept in upper case (identifiers: upper).
 std::string Folded(const std::string& name) {
   const bool plain = !name.empty() && (name[0] < '0' || name[0] > '9') &&

@@ -56,7 +56,7 @@ Result<Checkpoint> DuckDbDestination::Start(const StartOptions& options) {
   books_ = DuckDbBookkeeping(options.pipeline, options.mode);
   auto start = [&]() -> Status {
     ETL_RETURN_IF_ERROR(OpenFile());
-    ETL_RETURN_IF_ERROR(DuckDbBookkeeping::Prepare(*connection_));
+    ETL_RETURN_IF_ERROR(file_->PrepareBookkeeping(*connection_));
     ETL_ASSIGN_OR_RETURN(progress_, books_.LoadProgress(*connection_));
     ETL_ASSIGN_OR_RETURN(tables_, books_.LoadTables(*connection_));
     ETL_RETURN_IF_ERROR(books_.CheckMode(*connection_, tables_));

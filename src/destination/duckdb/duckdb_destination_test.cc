@@ -1,6 +1,8 @@
 #include "destination/duckdb/duckdb_destination.h"
 
+#include <barrier>
 #include <filesystem>
+#include <thread>
 
 #include <arrow/record_batch.h>
 #include <gtest/gtest.h>
@@ -248,6 +250,24 @@ TEST(DuckDbFiles, AFileIsTheSameBeforeAndAfterItExists) {
   EXPECT_EQ(files.Get({.path = "new.duckdb"}), first);
   EXPECT_EQ(files.Get({.path = std::filesystem::absolute("new.duckdb").string()}), first);
   std::filesystem::current_path(before);
+}
+
+TEST(DuckDbFiles, PipelinesMayStartInANewFileAtTheSameTime) {
+  for (int round = 0; round < 20; ++round) {
+    TemporaryFile temporary;
+    DuckDbFiles files;
+    const auto file = files.Get({.path = temporary.path()});
+    std::barrier both(2);
+    const auto start = [&](const std::string& pipeline) {
+      DuckDbDestination destination(file, SystemClock());
+      both.arrive_and_wait();
+      const auto checkpoint = destination.Start({.pipeline = pipeline, .mode = Mode::kMirror});
+      EXPECT_TRUE(checkpoint.ok()) << ErrorLine(checkpoint.status());
+    };
+    std::thread other(start, "q");
+    start("p");
+    other.join();
+  }
 }
 
 TEST_F(DuckDbDestinationTest, AppendKeepsEveryChangeWithItsPosition) {

@@ -1,12 +1,12 @@
 #include "destination/duckdb/duckdb_file.h"
 
 #include <filesystem>
-
-#include "base/check.h"
-
 #include <functional>
 
 #include <fmt/format.h>
+
+#include "base/check.h"
+#include "destination/duckdb/duckdb_bookkeeping.h"
 
 namespace etl {
 namespace {
@@ -135,6 +135,11 @@ Result<std::unique_ptr<DuckDbFile::Lease>> DuckDbFile::Acquire(
   if (file->database_ == nullptr) ETL_RETURN_IF_ERROR(file->OpenLocked());
   ++file->users_;
   return std::make_unique<Lease>(file);
+}
+
+Status DuckDbFile::PrepareBookkeeping(DuckDbConnection& connection) {
+  std::lock_guard lock(bookkeeping_mutex_);
+  return DuckDbBookkeeping::Prepare(connection);
 }
 
 DuckDbFile::Lease::~Lease() {

@@ -61,6 +61,10 @@ class DuckDbFile {
   /// pid.
   static Result<std::unique_ptr<Lease>> Acquire(const std::shared_ptr<DuckDbFile>& file);
 
+  /// Makes the bookkeeping of a new file, or brings that of an older program up to date. One at a
+  /// time, by the connection of whoever asks first.
+  Status PrepareBookkeeping(DuckDbConnection& connection);
+
  private:
   Status OpenLocked();
   Status OpenAndPrepare();
@@ -70,6 +74,7 @@ class DuckDbFile {
   int users_ = 0;
   duckdb_database database_ = nullptr;
   int64_t block_bytes_ = 0;  // As database_.
+  std::mutex bookkeeping_mutex_;
 };
 
 /// The files of a process, by path. Made by the owner of the destinations. Safe from any thread.

@@ -13,24 +13,24 @@
 #include "decode/scalar.h"
 #include "destination/snowflake/ndjson_testing.h"
 
-// Random values, written as NDJSON, parsed by another JSON library, and read back as a server would
-// read them: every one must be the value it was.
+// Generator values, written as NDJSON, parsed by another JSON library, and read back as a server
+// would read them: every one must be the value it was.
 
 namespace etl {
 namespace {
 
 using nlohmann::json;
-using Random = std::mt19937_64;
+using Generator = std::mt19937_64;
 
 template <typename T>
-T Bits(Random* random) {
+T Bits(Generator* random) {
   const uint64_t bits[2] = {(*random)(), (*random)()};
   T value;
   std::memcpy(&value, bits, sizeof(T));
   return value;
 }
 
-std::string RandomText(Random* random) {
+std::string RandomText(Generator* random) {
   std::string text;
   const size_t size = (*random)() % ((*random)() % 16 == 0 ? 3000 : 40);
   for (size_t i = 0; i < size; ++i) {
@@ -54,7 +54,7 @@ std::string RandomText(Random* random) {
   return text;
 }
 
-int32_t RandomDay(Random* random, bool nested) {
+int32_t RandomDay(Generator* random, bool nested) {
   const int64_t span = nested ? int64_t{1} << 31 : 2'932'897 + 719'162;
   const auto day = static_cast<int64_t>((*random)() % static_cast<uint64_t>(span));
   return static_cast<int32_t>(nested ? day - 2'451'545 : day - 719'162);
@@ -62,10 +62,10 @@ int32_t RandomDay(Random* random, bool nested) {
 
 // A random value of the type as a scalar; in a column, one that a column can hold.
 std::shared_ptr<arrow::Scalar> RandomScalar(const arrow::DataType& type, bool nested,
-                                            Random* random);
+                                            Generator* random);
 
 std::shared_ptr<arrow::Array> ArrayOf(const std::shared_ptr<arrow::DataType>& type, bool nested,
-                                      int64_t length, Random* random) {
+                                      int64_t length, Generator* random) {
   auto builder = arrow::MakeBuilder(type).ValueOrDie();
   for (int64_t i = 0; i < length; ++i) {
     const bool null = (*random)() % 5 == 0;
@@ -77,7 +77,7 @@ std::shared_ptr<arrow::Array> ArrayOf(const std::shared_ptr<arrow::DataType>& ty
 }
 
 std::shared_ptr<arrow::Scalar> RandomScalar(const arrow::DataType& type, bool nested,
-                                            Random* random) {
+                                            Generator* random) {
   const auto shared = type.GetSharedPtr();
   switch (type.id()) {
     case arrow::Type::BOOL: return arrow::MakeScalar((*random)() % 2 == 0);
@@ -310,7 +310,7 @@ TEST(NdjsonProperty, EveryLineReadsBackAsTheValuesItWasMadeOf) {
        {std::pair{12, 2}, {18, 18}, {19, 0}, {38, 0}, {38, 19}, {38, 37}, {5, 0}})
     add(TypeOf(kDecimal, precision, scale));
 
-  Random random(20'260'102);
+  Generator random(20'260'102);
   const auto schema = SchemaOf(columns);
   const auto encoder =
       NdjsonEncoder::Make(schema, NamesOf(*schema), OnUnrepresentable::kError).ValueOrDie();

@@ -10,7 +10,7 @@
 namespace etl {
 namespace {
 
-constexpr size_t kWordsMax = 1000;
+constexpr size_t kMessageMax = 1000;
 
 bool OneOf(std::string_view text, std::initializer_list<std::string_view> list) {
   return std::find(list.begin(), list.end(), text) != list.end();
@@ -99,7 +99,7 @@ Status SqlError(const std::string& what, const SqlFailure& failure) {
           .why = fmt::format("{}{}{}: {}{}{}", failure.code.empty() ? "HTTP " : "",
                              failure.code.empty() ? std::to_string(failure.http) : failure.code,
                              failure.sql_state.empty() ? "" : "/" + failure.sql_state,
-                             EscapeControl(failure.message.substr(0, kWordsMax)),
+                             EscapeControl(failure.message.substr(0, kMessageMax)),
                              failure.handle.empty() ? "" : ", query ", failure.handle),
           .safe = {},
           .remedy = std::string(meaning.remedy)});

@@ -18,7 +18,7 @@ namespace {
 using Json = nlohmann::json;
 
 // Where a value stands: as a column of its own type, or inside a VARIANT.
-enum class Place : uint8_t { kColumn, kNested };
+enum class Depth : uint8_t { kColumn, kNested };
 
 template <typename Builder>
 Builder& As(arrow::ArrayBuilder* builder) {
@@ -90,8 +90,8 @@ std::optional<std::string> FromBase64(std::string_view text) {
   return DecodeBase64Url(url);
 }
 
-bool AppendBytes(std::string_view text, Place place, arrow::ArrayBuilder* builder) {
-  const auto bytes = place == Place::kColumn ? FromHex(text) : FromBase64(text);
+bool AppendBytes(std::string_view text, Depth depth, arrow::ArrayBuilder* builder) {
+  const auto bytes = depth == Depth::kColumn ? FromHex(text) : FromBase64(text);
   return bytes.has_value() && As<arrow::BinaryBuilder>(builder).Append(*bytes).ok();
 }
 
@@ -101,15 +101,15 @@ bool AppendUuid(std::string_view text, arrow::ArrayBuilder* builder) {
          As<arrow::FixedSizeBinaryBuilder>(builder).Append(bytes).ok();
 }
 
-bool AppendDate(std::string_view text, Place place, arrow::ArrayBuilder* builder) {
+bool AppendDate(std::string_view text, Depth depth, arrow::ArrayBuilder* builder) {
   int32_t days = 0;
-  const bool read = place == Place::kColumn ? Whole(text, &days) : Is(ParseDateText(text, &days));
+  const bool read = depth == Depth::kColumn ? Whole(text, &days) : Is(ParseDateText(text, &days));
   return read && As<arrow::Date32Builder>(builder).Append(days).ok();
 }
 
-bool AppendTime(std::string_view text, Place place, arrow::ArrayBuilder* builder) {
+bool AppendTime(std::string_view text, Depth depth, arrow::ArrayBuilder* builder) {
   int64_t micros = 0;
-  if (place == Place::kNested) {
+  if (depth == Depth::kNested) {
     if (!Is(ParseTimeText(text, &micros))) return false;
   } else {
     const std::optional<int64_t> read = ParseSeconds(text);
@@ -129,10 +129,10 @@ bool ParseNestedTimestamp(std::string_view text, bool zoned, int64_t* micros) {
   return Is(zoned ? ParseTimestampTzText(own, micros) : ParseTimestampText(own, micros));
 }
 
-bool AppendTimestamp(std::string_view text, Place place, arrow::ArrayBuilder* builder) {
+bool AppendTimestamp(std::string_view text, Depth depth, arrow::ArrayBuilder* builder) {
   const bool zoned = !static_cast<const arrow::TimestampType&>(*builder->type()).timezone().empty();
   int64_t micros = 0;
-  if (place == Place::kNested) {
+  if (depth == Depth::kNested) {
     if (!ParseNestedTimestamp(text, zoned, &micros)) return false;
   } else {
     // The instant stands before the offset, which changes nothing about it.
@@ -152,7 +152,7 @@ bool AppendInterval(std::string_view text, arrow::ArrayBuilder* builder) {
       .ok();
 }
 
-bool AppendText(std::string_view text, Place place, arrow::ArrayBuilder* builder) {
+bool AppendText(std::string_view text, Depth depth, arrow::ArrayBuilder* builder) {
   switch (builder->type()->id()) {
     case arrow::Type::BOOL: return AppendBool(text, builder);
     case arrow::Type::INT16: return AppendInteger<arrow::Int16Builder, int16_t>(text, builder);
@@ -163,11 +163,11 @@ bool AppendText(std::string_view text, Place place, arrow::ArrayBuilder* builder
     case arrow::Type::DOUBLE: return AppendFloat(text, builder);
     case arrow::Type::DECIMAL128: return AppendDecimal(text, builder);
     case arrow::Type::STRING: return As<arrow::StringBuilder>(builder).Append(text).ok();
-    case arrow::Type::BINARY: return AppendBytes(text, place, builder);
+    case arrow::Type::BINARY: return AppendBytes(text, depth, builder);
     case arrow::Type::FIXED_SIZE_BINARY: return AppendUuid(text, builder);
-    case arrow::Type::DATE32: return AppendDate(text, place, builder);
-    case arrow::Type::TIME64: return AppendTime(text, place, builder);
-    case arrow::Type::TIMESTAMP: return AppendTimestamp(text, place, builder);
+    case arrow::Type::DATE32: return AppendDate(text, depth, builder);
+    case arrow::Type::TIME64: return AppendTime(text, depth, builder);
+    case arrow::Type::TIMESTAMP: return AppendTimestamp(text, depth, builder);
     case arrow::Type::INTERVAL_MONTH_DAY_NANO: return AppendInterval(text, builder);
     default: return false;
   }
@@ -210,11 +210,11 @@ bool AppendNested(const Json& value, arrow::ArrayBuilder* builder) {
     case arrow::Type::INT32:
     case arrow::Type::INT64:
     case arrow::Type::UINT32:
-      return value.is_number_integer() && AppendText(value.dump(), Place::kNested, builder);
+      return value.is_number_integer() && AppendText(value.dump(), Depth::kNested, builder);
     default: break;
   }
   return value.is_string() &&
-         AppendText(value.get_ref<const std::string&>(), Place::kNested, builder);
+         AppendText(value.get_ref<const std::string&>(), Depth::kNested, builder);
 }
 
 // A sign, digits and a letter: `-3D`.
@@ -304,7 +304,7 @@ bool AppendStored(const std::optional<std::string>& text, arrow::ArrayBuilder* b
   if (!text.has_value()) return builder->AppendNull().ok();
   const arrow::Type::type type = builder->type()->id();
   if (type != arrow::Type::LIST && type != arrow::Type::STRUCT)
-    return AppendText(*text, Place::kColumn, builder);
+    return AppendText(*text, Depth::kColumn, builder);
   const Json value = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
   return !value.is_discarded() && !value.is_null() && AppendNested(value, builder);
 }
