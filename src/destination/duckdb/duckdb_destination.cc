@@ -358,13 +358,17 @@ int64_t DuckDbDestination::HeldBy(const std::map<uint32_t, int64_t>& deleted) co
 Status DuckDbDestination::CheckpointIfNeeded(const Segment* before) {
   if (deleted_.empty() && !rebuilt_) return Status::OK();
   std::map<uint32_t, int64_t> deleted = deleted_;
+  int64_t append_bytes = 0;
   if (before != nullptr) {
     for (const SegmentPart& part : before->parts) {
-      if (const auto* batch = std::get_if<ChangeBatch>(&part); batch != nullptr)
-        deleted[batch->schema->id.oid] += batch->size();
+      const auto* batch = std::get_if<ChangeBatch>(&part);
+      if (batch == nullptr) continue;
+      deleted[batch->schema->id.oid] += batch->size();
+      append_bytes = std::max(append_bytes, AppendBytes(*batch->schema, lease_->block_bytes()));
     }
   }
-  const bool needed = rebuilt_ || HeldBy(deleted) >= file_->options().most_held_by_deletes();
+  const int64_t most = file_->options().most_held_by_deletes(append_bytes);
+  const bool needed = rebuilt_ || HeldBy(deleted) >= most;
   if (!needed || !groups_.empty()) return Status::OK();
   // Another pipeline's open transaction is reason enough to try again later.
   if (connection_->Execute("CHECKPOINT").ok()) {

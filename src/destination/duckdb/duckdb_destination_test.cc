@@ -425,6 +425,16 @@ TEST(DuckDbMemory, ACommitThatLacksItSaysSo) {
   }
 }
 
+TEST(DuckDbMemory, DeletesMayHoldWhatAppendsLeave) {
+  constexpr int64_t kMiB = 1 << 20;
+  DuckDbOptions options{.memory_bytes = 128 * kMiB};
+  EXPECT_EQ(options.most_held_by_deletes(10 * kMiB), 48 * kMiB);
+  EXPECT_EQ(options.most_held_by_deletes(90 * kMiB), 38 * kMiB);
+  EXPECT_EQ(options.most_held_by_deletes(120 * kMiB), 32 * kMiB);
+  options.delete_bytes = 1;
+  EXPECT_EQ(options.most_held_by_deletes(10 * kMiB), 1);
+}
+
 TEST(DuckDbMemory, DuckDbsAdviceIsLeftOut) {
   const Status status =
       DuckDbError(DUCKDB_ERROR_OUT_OF_MEMORY,

@@ -1,5 +1,6 @@
 #include "destination/duckdb/duckdb_file.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 
@@ -92,6 +93,11 @@ Status NameFullPlace(const Status& status, const DuckDbOptions& options) {
       spilling ? "free space there, or raise limits.spill or limits.memory; it is tried again"
                : "free space on its file system; it is tried again, and goes on where it stopped";
   return MakeError(KindOf(status), std::move(parts));
+}
+
+int64_t DuckDbOptions::most_held_by_deletes(int64_t append_bytes) const {
+  if (delete_bytes > 0) return delete_bytes;
+  return std::clamp(memory_bytes - append_bytes, memory_bytes / 4, memory_bytes / 8 * 3);
 }
 
 DuckDbFile::DuckDbFile(DuckDbOptions options) : options_(std::move(options)) {}

@@ -19,11 +19,11 @@ struct DuckDbOptions {
   /// Closed after so long without work, so that other programs can open it. None: kept open.
   std::optional<Duration> release;
   int64_t memory_bytes = 256 << 20;  ///< DuckDB's own limit; it overshoots by some 50 MB
-  /// What deleted rows may hold of it between two CHECKPOINTs; 0: a quarter.
+  /// What deleted rows may hold of it between two CHECKPOINTs; 0: a quarter, and up to three
+  /// eighths (at 128 MiB enough for a table of six million rows) where appends leave room for it.
   int64_t delete_bytes = 0;
-  int64_t most_held_by_deletes() const {
-    return delete_bytes > 0 ? delete_bytes : memory_bytes / 4;
-  }
+  /// `append_bytes`: what the widest table that is appended to needs (AppendBytes).
+  int64_t most_held_by_deletes(int64_t append_bytes) const;
   int threads = 2;
   /// Where DuckDB puts what does not fit into memory, and how much of it; empty: beside the file,
   /// without a bound of ours.

@@ -55,8 +55,8 @@ void ProbeWidth(const DuckDbProbe& probe, const TableSchema& table, int64_t bloc
                 std::vector<ProbeFinding>* findings) {
   const int64_t memory = probe.file.memory_bytes;
   const bool fits = !WhyTooWide(table, block_bytes, memory).has_value();
-  const std::optional<std::string> why =
-      WhyTooWide(table, block_bytes, memory, probe.file.most_held_by_deletes());
+  const std::optional<std::string> why = WhyTooWide(
+      table, block_bytes, memory, probe.file.most_held_by_deletes(AppendBytes(table, block_bytes)));
   if (!why.has_value()) return;
   const size_t remedy = why->find("; do: ");
   findings->push_back({fits ? Severity::kWarn : Severity::kFail, "D24",

@@ -148,8 +148,9 @@ Result<DeleteLimit> DuckDbDestination::LimitFor(const TableState& table, int64_t
   std::map<uint32_t, int64_t> others = deleted_;
   const auto own = others.extract(id.oid);
   const int64_t deleted = own.empty() ? 0 : own.mapped();
-  const int64_t vectors_left =
-      (file_->options().most_held_by_deletes() - HeldBy(others)) / kBytesPerTouchedVector;
+  const int64_t most = file_->options().most_held_by_deletes(
+      AppendBytes(*table.checkpoint.schema, lease_->block_bytes()));
+  const int64_t vectors_left = (most - HeldBy(others)) / kBytesPerTouchedVector;
   const int64_t rows_left = std::max<int64_t>(vectors_left - deleted, 0);
   if (changes <= rows_left) return limit;
   int64_t rows = table.checkpoint.rows;

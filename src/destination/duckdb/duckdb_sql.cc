@@ -84,13 +84,17 @@ std::string ColumnDefinitions(const TableSchema& schema) {
   return text;
 }
 
-std::optional<std::string> WhyTooWide(const TableSchema& schema, int64_t block_bytes,
-                                      int64_t memory_bytes, int64_t held_bytes) {
-  // A little that is always in use, the columns of a change beside the table's own among it.
+int64_t AppendBytes(const TableSchema& schema, int64_t block_bytes) {
+  // The columns of a change beside the table's own are among it.
   constexpr int64_t kAlwaysUsed = int64_t{5} << 20;
   int64_t blocks = 0;
   for (const Column& column : schema.columns) blocks += AppendBlocks(*column.type);
-  const int64_t needed = blocks * block_bytes + kAlwaysUsed + held_bytes;
+  return blocks * block_bytes + kAlwaysUsed;
+}
+
+std::optional<std::string> WhyTooWide(const TableSchema& schema, int64_t block_bytes,
+                                      int64_t memory_bytes, int64_t held_bytes) {
+  const int64_t needed = AppendBytes(schema, block_bytes) + held_bytes;
   if (needed <= memory_bytes) return std::nullopt;
   const auto mib = [](int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; };
   return fmt::format(

@@ -37,8 +37,12 @@ std::string DuckDbTypeName(const ColumnType& type);
 /// `"a" INTEGER, "b" VARCHAR`.
 std::string ColumnDefinitions(const TableSchema& schema);
 
-/// Why DuckDB cannot append to such a table within `memory_bytes`: it holds a block of the file for
-/// each part of each column at once. Nothing if it can. `held_bytes`: what may be in use besides.
+/// What DuckDB needs at once to append to such a table: a block of the file for each part of each
+/// column, and a little that is always in use.
+int64_t AppendBytes(const TableSchema& schema, int64_t block_bytes);
+
+/// Why DuckDB cannot append to such a table within `memory_bytes`. Nothing if it can. `held_bytes`:
+/// what may be in use besides.
 std::optional<std::string> WhyTooWide(const TableSchema& schema, int64_t block_bytes,
                                       int64_t memory_bytes, int64_t held_bytes = 0);
 
