@@ -221,12 +221,12 @@ TEST_F(Crash, WhileTheServerStillRecovers) {
   EXPECT_EQ(Different(), "");
 }
 
-// With the least memory, and a table of more vectors than a quarter of DuckDB's part may hold: the
+// With the least memory, and a table of more vectors than three eighths of DuckDB's part hold: the
 // second piece of the transaction builds the table anew.
 TEST_F(Crash, WhileATableIsBuiltAnew) {
   ASSERT_TRUE(
       Sql("CREATE TABLE public.large (id int PRIMARY KEY, n int); INSERT INTO public.large "
-          "SELECT i, 0 FROM generate_series(1, 2300000) i"));
+          "SELECT i, 0 FROM generate_series(1, 3500000) i"));
   config_.tables = "[public.large]";
   config_.pipeline[1] = "snapshot: {parallelism: 2, chunk_rows: 500000}";
   config_.top = {"limits: {memory: 64MiB}"};
@@ -243,9 +243,9 @@ TEST_F(Crash, WhileATableIsBuiltAnew) {
     const auto rows = QueryDuckDb(
         space_.duckdb(), "SELECT count(*), count(DISTINCT id), sum(n) FROM copy.public.large");
     ASSERT_TRUE(rows.ok()) << ErrorLine(rows.status());
-    EXPECT_EQ((*rows)[0][0], "2300000");
-    EXPECT_EQ((*rows)[0][1], "2300000");
-    EXPECT_EQ((*rows)[0][2], std::to_string(1150 * ++round));
+    EXPECT_EQ((*rows)[0][0], "3500000");
+    EXPECT_EQ((*rows)[0][1], "3500000");
+    EXPECT_EQ((*rows)[0][2], std::to_string(1750 * ++round));
   }
 }
 
