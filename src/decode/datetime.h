@@ -9,9 +9,10 @@
 
 namespace etl {
 
-/// ±infinity as stored, so that Arrow and DuckDB show it as such.
 /// 1970-01-01 to 2000-01-01, where PostgreSQL's clock and calendar begin.
 inline constexpr int64_t kPostgresEpochMicros = 946'684'800'000'000;
+
+/// ±infinity as stored, so that Arrow and DuckDB show it as such.
 inline constexpr int32_t kDateInfinity = std::numeric_limits<int32_t>::max();
 inline constexpr int64_t kTimestampInfinity = std::numeric_limits<int64_t>::max();
 
